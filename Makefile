@@ -1,0 +1,68 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+
+setup: $(READY)  ## make the virtual environment .venv with everything in it
+
+$(READY): pyproject.toml constraints.txt deploy/system-packages
+	PYTHON=$(PYTHON) deploy/system-packages
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group all
+	touch $@
+
+# Unpacked, not installed: the tests need the program, nobody needs the daemon.
+$(BIN)/prometheus: | $(READY)
+	rm -rf $(VENV)/debian && mkdir -p $(VENV)/debian
+	cd $(VENV)/debian && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .
+	mv $(VENV)/debian/usr/bin/prometheus $(VENV)/debian/usr/bin/promtool $(BIN)/
+	rm -rf $(VENV)/debian
+
+demo: $(READY)  ## upscale a real frame to 4K, end to end, and show how the time was spent
+	$(BIN)/python export/ --model runet
+	$(BIN)/python -m deploy.demo $(ARGS)
+
+serve: $(READY)  ## embedded Triton and gateway on ports 50051 (gRPC) and 9464 (/metrics), until Ctrl-C
+	test -d model_repository/runet_x2_clean || $(BIN)/python export/ --model runet
+	exec $(BIN)/python -m deploy.local $(ARGS)
+
+test: $(READY) $(BIN)/prometheus  ## every check and every test
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)  ## formatting, style, types, imports, protos, generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	cd proto && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+	$(MAKE) --no-print-directory proto
+	git diff --exit-code -- upscale_client/v1
+
+format: $(READY)  ## put the code into its usual form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: $(READY)  ## generate upscale_client/v1 from proto/
+	$(BIN)/python -m grpc_tools.protoc -I upscale_client/v1=proto/upscale/v1 \
+	  --python_out=. --pyi_out=. --grpc_python_out=. upscale_client/v1/upscale.proto
+
+bench: $(READY)  ## one frame through the gateway against tritonclient alone, side by side
+	$(BIN)/python -m benchmark overhead $(ARGS)
+
+lock: $(READY)  ## write the versions installed now to constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+cpu$$//; s/ @ .*//' > constraints.txt
+
+clean:  ## remove everything that was made
+	rm -rf $(VENV) out dist build .pytest_cache .ruff_cache .import_linter_cache
+	find model_repository -mindepth 1 -not -name README.md -delete
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+.PHONY: help setup demo serve test lint format proto bench lock clean
