@@ -1,0 +1,72 @@
+"""Trained weights on disk: names, saving, loading.
+
+A file `weights/<model>_x<scale>_<profile>.safetensors` holds the training form, so that training can go on from it;
+its header says what it is. The model card beside it, `.md`, says how it was made and how good it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal, get_args
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from models.registry import require_scale
+from models.spec import ModelSpec
+
+Profile = Literal["clean", "compressed"]
+"""What the frames went through: `clean` is rendered, `compressed` is decoded from a lossy stream."""
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+
+WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
+
+
+class WeightsError(RuntimeError):
+    """Weights are missing, unreadable or made for another network; the message names the file."""
+
+
+def variant_name(model: str, scale: int, profile: Profile) -> str:
+    """The name under which a trained network is stored and served, e.g. `runet_x2_clean`."""
+    return f"{model}_x{scale}_{profile}"
+
+
+def weights_path(spec: ModelSpec, scale: int, profile: Profile, folder: Path = WEIGHTS_DIR) -> Path:
+    """Where the weights of a variant are kept."""
+    return folder / f"{variant_name(spec.name, scale, profile)}.safetensors"
+
+
+def save(network: nn.Module, path: Path) -> None:
+    """Write the training form's weights to `path`, replacing the file in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, partial)
+    partial.replace(path)
+
+
+def load(spec: ModelSpec, scale: int, profile: Profile, folder: Path = WEIGHTS_DIR) -> nn.Module:
+    """The trained network in its training form, in eval mode.
+
+    Raises:
+        UnsupportedScaleError: the method has no such scale.
+        WeightsError: the file is missing or does not fit the network.
+    """
+    network = spec.build(require_scale(spec, scale))
+    path = weights_path(spec, scale, profile, folder)
+    if not path.is_file():
+        raise WeightsError(
+            f"no weights at {path}: train them with 'python -m training --model {spec.name} --scale {scale}'"
+        )
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"the weights at {path} do not fit {spec.name} x{scale}: {reason}") from error
+    return network.eval()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, as hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
