@@ -1,0 +1,1 @@
+"""Trains the networks: pictures, degradation, recipes, the trainer. Writes `weights/`."""

@@ -1,0 +1,98 @@
+"""`python -m training`: train a network, or fetch pictures to train on."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from models.registry import UnknownModelError, UnsupportedScaleError, get, require_scale
+from models.weights import PROFILES, Profile, save, variant_name, weights_path
+from training.card import write_card
+from training.data import DataError, fetch
+from training.patches import Batches, NoPatchesError, list_images, load_patches
+from training.quality import evaluate, summary
+from training.recipe import Recipe
+from training.trainer import CheckpointError, Trainer
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+console = Console()
+
+_USER_ERRORS = (UnknownModelError, UnsupportedScaleError, NoPatchesError, CheckpointError, DataError, OSError)
+
+
+@app.callback(invoke_without_command=True)
+def train(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(help="The method's name, e.g. runet.")] = "runet",
+    scale: Annotated[int, typer.Option(help="2 (1080p to 4K) or 3 (720p to 4K).")] = 2,
+    profile: Annotated[str, typer.Option(help="clean: rendered frames; compressed: decoded streams.")] = "clean",
+    images: Annotated[Path, typer.Option(help="Folder of HR pictures to train on.")] = Path("data/train"),
+    validation: Annotated[Path, typer.Option(help="Folder of pictures to watch.")] = Path("data/validation"),
+    test: Annotated[Path, typer.Option(help="Folder of pictures to measure on in the end.")] = Path("data/test"),
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = Recipe.steps,
+    batch_size: Annotated[int, typer.Option(min=1, help="Patches per step.")] = Recipe.batch_size,
+    mixed_precision: Annotated[bool, typer.Option("--mixed-precision", help="L1 phase in bfloat16.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the initial weights and of every batch.")] = Recipe.seed,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    runs: Annotated[Path, typer.Option(help="Folder of checkpoints and curves.")] = Path("runs"),
+    weights: Annotated[Path, typer.Option(help="Folder that receives the weights and the card.")] = Path("weights"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the checkpoint of an earlier run.")] = False,
+) -> None:
+    """Train a network; a run that was stopped goes on where it was."""
+    if context.invoked_subcommand is not None:
+        return
+    spec = get(model)
+    require_scale(spec, scale)
+    if profile not in PROFILES:
+        raise typer.BadParameter(f"unknown profile {profile!r}; known are: {', '.join(PROFILES)}")
+    chosen: Profile = profile  # type: ignore[assignment]
+    if device == "cuda" and not torch.cuda.is_available():
+        raise typer.BadParameter("--device cuda: this machine has no usable GPU")
+    recipe = Recipe(
+        steps=steps,
+        batch_size=batch_size,
+        mixed_precision=mixed_precision,
+        seed=seed,
+        jpeg_share=0.7 if chosen == "compressed" else 0.0,
+    )
+    if fresh:
+        shutil.rmtree(runs / variant_name(spec.name, scale, chosen), ignore_errors=True)
+    patches = load_patches(images, recipe.hr_patch)
+    console.print(f"{len(patches)} patches of {recipe.hr_patch}x{recipe.hr_patch} from {images}")
+    trainer = Trainer(spec, scale, chosen, recipe, runs=runs, device=device)
+    trained = trainer.run(Batches(patches, scale, recipe), list_images(validation)[:8])
+    path = weights_path(spec, scale, chosen, weights)
+    save(trained.network, path)
+    results = evaluate(trained.network, list_images(test), scale, jpeg_quality=90 if chosen == "compressed" else None)
+    write_card(path, spec, scale, chosen, recipe, trained.seconds, len(patches), results)
+    if results:
+        console.print(f"test: {summary(results)}")
+    console.print(f"weights: {path}")
+
+
+@app.command()
+def data(
+    folder: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("data"),
+) -> None:
+    """Fetch pictures from Debian packages (about 3 GB of downloads) into train, validation and test folders."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in fetch(folder).items():
+        console.print(f"{folder / split}: {count} pictures")
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one line and exit code 2."""
+    try:
+        app(prog_name="python -m training")
+    except _USER_ERRORS as error:
+        print(f"training: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("training: stopped; run the same command again to go on", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,136 @@
+"""HR patches: cut once from a folder of pictures, kept in one file, drawn and degraded batch by batch.
+
+Flat patches teach nothing and noise teaches the wrong thing, so a patch is kept with a probability that grows with what
+bicubic loses on it, and not at all outside a band.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from training.degradation import degrade
+from training.recipe import Recipe
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_LONGEST_SIDE = 3840  # larger photographs are reduced to 4K, which also removes their JPEG noise
+_LOSS_BAND = (1.0, 900.0)  # mean squared error of bicubic x2, in squared grey levels
+_LOSS_FULL_WEIGHT = 60.0
+
+
+class NoPatchesError(RuntimeError):
+    """A folder of pictures holds nothing to train on."""
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The pictures below `folder`, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+
+
+def open_rgb(path: Path) -> NDArray[np.uint8]:
+    """The picture at `path` as RGB (H, W, 3), reduced to 4K if it is larger; transparency is laid over white."""
+    with Image.open(path) as opened:
+        image = opened.convert("RGBA") if "A" in opened.getbands() or "transparency" in opened.info else opened
+        if image.mode == "RGBA":
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("RGB")
+    shrink = _LONGEST_SIDE / max(image.size)
+    if shrink < 1:
+        image = image.resize((round(image.width * shrink), round(image.height * shrink)), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def _cut(path: Path, side: int, most: int, seed: int) -> list[NDArray[np.uint8]]:
+    """The patches worth training on from one picture: at most `most`, none overlapping."""
+    try:
+        picture = open_rgb(path)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return []
+    height, width = picture.shape[:2]
+    rng = np.random.default_rng([seed, int(hashlib.sha256(path.name.encode()).hexdigest()[:8], 16)])
+    kept: list[NDArray[np.uint8]] = []
+    for top in range(0, height - side + 1, side):
+        for left in range(0, width - side + 1, side):
+            patch = picture[top : top + side, left : left + side]
+            enlarged = Image.fromarray(degrade(patch, 2)).resize((side, side), Image.Resampling.BICUBIC)
+            loss = float(np.square(np.asarray(enlarged, np.float32) - patch).mean())
+            keep = (min(loss, _LOSS_FULL_WEIGHT) / _LOSS_FULL_WEIGHT) ** 0.5
+            if _LOSS_BAND[0] < loss < _LOSS_BAND[1] and rng.random() < keep:
+                kept.append(patch.copy())
+    rng.shuffle(kept)
+    return kept[:most]
+
+
+def load_patches(folder: Path, side: int, *, most_per_image: int = 400, seed: int = 0) -> NDArray[np.uint8]:
+    """Patches (N, side, side, 3) from the pictures below `folder`, memory-mapped.
+
+    They are cut on the first call and kept in `folder/.patches`, under a name that changes with the pictures.
+
+    Raises:
+        NoPatchesError: the folder does not exist, or no picture in it has enough detail.
+    """
+    images = list_images(folder) if folder.is_dir() else []
+    if not images:
+        raise NoPatchesError(f"no pictures in {folder}: name a folder with --images, or run 'python -m training data'")
+    listing = [(str(path.relative_to(folder)), path.stat().st_size) for path in images]
+    key = hashlib.sha256(json.dumps([listing, side, most_per_image, seed]).encode()).hexdigest()[:12]
+    store = folder / ".patches" / f"{side}-{key}.npy"
+    if not store.exists():
+        store.parent.mkdir(exist_ok=True)
+        with ProcessPoolExecutor(os.cpu_count()) as pool:
+            jobs = [pool.submit(_cut, path, side, most_per_image, seed) for path in images]
+            patches = [patch for job in track(jobs, f"cutting {side}-pixel patches") for patch in job.result()]
+        if not patches:
+            raise NoPatchesError(f"the {len(images)} pictures in {folder} are too small or too flat to train on")
+        partial = store.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.save(file, np.stack(patches))
+        partial.replace(store)
+    return np.load(store, mmap_mode="r")
+
+
+class Batches(Dataset[tuple[Tensor, Tensor]]):
+    """The batch of every training step: item t depends on the recipe's seed and on t alone, so a run can be resumed.
+
+    An item is (LR, HR): float RGB in [0, 1], (N, 3, h, w) and (N, 3, scale*h, scale*w), flipped and rotated at random.
+    """
+
+    def __init__(self, patches: NDArray[np.uint8], scale: int, recipe: Recipe) -> None:
+        self._patches = patches
+        self._scale = scale
+        self._recipe = recipe
+
+    def __len__(self) -> int:
+        return self._recipe.steps
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        recipe = self._recipe
+        rng = np.random.default_rng([recipe.seed, step])
+        pairs = [self._pair(int(index), rng) for index in rng.integers(len(self._patches), size=recipe.batch_size)]
+        lr, hr = (torch.from_numpy(np.stack(side)).permute(0, 3, 1, 2) for side in zip(*pairs, strict=True))
+        return lr.float().div_(255), hr.float().div_(255)
+
+    def _pair(self, index: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        hr = np.rot90(self._patches[index], rng.integers(4))
+        hr = np.ascontiguousarray(hr[:, ::-1] if rng.random() < 0.5 else hr)
+        low, high = self._recipe.jpeg_quality
+        jpeg = int(rng.integers(low, high + 1)) if rng.random() < self._recipe.jpeg_share else None
+        return degrade(hr, self._scale, jpeg), hr
+
+
+def batch_stream(batches: Batches, first_step: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches from `first_step` to the last, made ahead by `workers` processes."""
+    steps = range(first_step, len(batches))
+    return iter(DataLoader(batches, batch_size=None, sampler=steps, num_workers=workers))
