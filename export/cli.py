@@ -1,0 +1,90 @@
+"""The command line of `python export/`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from export.errors import ExportError
+from export.exporter import export_variant
+from export.repository import check_writable
+from models.registry import UnknownModelError, UnsupportedScaleError, get, require_scale, specs
+from models.weights import WEIGHTS_DIR, WeightsError
+
+REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+console = Console(soft_wrap=True)
+
+
+class _Scale(StrEnum):
+    X2 = "2"
+    X3 = "3"
+    ALL = "all"
+
+
+class _Format(StrEnum):
+    ONNX = "onnx"
+    TENSORRT = "tensorrt"
+
+
+class _Precision(StrEnum):
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+
+class _Profile(StrEnum):
+    CLEAN = "clean"
+    COMPRESSED = "compressed"
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Option(help="The method's name, e.g. runet; 'all' for every method.")],
+    scale: Annotated[_Scale, typer.Option(help="2 (1080p to 4K), 3 (720p to 4K), or every scale it has.")] = _Scale.ALL,
+    fmt: Annotated[_Format, typer.Option("--format", help="tensorrt needs TensorRT and a GPU.")] = _Format.ONNX,
+    precision: Annotated[_Precision, typer.Option(help="Inside the graph; frames are uint8.")] = _Precision.FP32,
+    profile: Annotated[_Profile, typer.Option(help="Which training: rendered or decoded frames.")] = _Profile.CLEAN,
+    repository: Annotated[Path, typer.Option(help="The Triton model repository to write.")] = REPOSITORY,
+    weights: Annotated[Path, typer.Option(help="The folder of trained weights.")] = WEIGHTS_DIR,
+) -> None:
+    """Turn trained weights into a checked model in a Triton repository."""
+    chosen = list(specs().values()) if model == "all" else [get(model)]
+    jobs = [
+        (spec, each)
+        for spec in chosen
+        for each in (spec.scales if scale is _Scale.ALL else (require_scale(spec, int(scale.value)),))
+    ]
+    check_writable(repository)
+    for spec, each in jobs:
+        name = f"{spec.name} x{each} {profile.value}"
+        with console.status(name) as status:
+            done = export_variant(
+                spec,
+                each,
+                profile.value,
+                repository=repository,
+                weights=weights,
+                fmt=fmt.value,
+                precision=precision.value,
+                report=lambda step, name=name, status=status: status.update(f"{name}: {step}"),
+            )
+        console.print(
+            f"{done.path}: {done.parameters:,} parameters, {fmt.value} {precision.value}, "
+            f"max difference to PyTorch {done.parity.max_difference} grey level(s) "
+            f"on {done.parity.share_different:.4%} of the values"
+        )
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one line and exit code 2."""
+    try:
+        app(prog_name="python export/")
+    except (ExportError, UnknownModelError, UnsupportedScaleError, WeightsError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

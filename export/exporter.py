@@ -1,0 +1,104 @@
+"""The export of one variant, step by step: load, fuse, convert, prove, write."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from export.graph import deployed_graph, reference_graph
+from export.repository import write_variant
+from export.to_engine import FrameShapes, Precision, to_engine
+from export.to_onnx import OPSET, to_onnx
+from export.triton_config import MODEL_FILES, Format, triton_config
+from export.verify import TOLERANCE, Parity, verify_onnx
+from models.spec import ModelSpec
+from models.weights import Profile, digest, load, variant_name, weights_path
+
+MAX_BATCH = 8
+SMALLEST_FRAME = (16, 16)
+FRAMES = {2: (1080, 1920), 3: (720, 1280)}
+"""Height and width of the frame that becomes 4K, by scale."""
+_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made."""
+
+    path: Path
+    parity: Parity
+    parameters: int
+
+
+def export_variant(
+    spec: ModelSpec,
+    scale: int,
+    profile: Profile,
+    *,
+    repository: Path,
+    weights: Path,
+    fmt: Format = "onnx",
+    precision: Precision = "fp32",
+    report: Callable[[str], None] = lambda step: None,
+) -> Exported:
+    """Export one trained network into `repository`.
+
+    Args:
+        spec: the method.
+        scale: 2 or 3.
+        profile: which of its weights.
+        repository: the Triton repository; the variant appears in it only if every check passed.
+        weights: the folder of the weights.
+        fmt: "onnx", or "tensorrt" on a machine with TensorRT.
+        precision: of the graph's inside; its borders are uint8 always.
+        report: called with the name of each step as it begins.
+
+    Raises:
+        WeightsError, UnsupportedScaleError: there is nothing to export.
+        ExportError: a check failed or a tool is missing; the repository is as it was.
+    """
+    variant = variant_name(spec.name, scale, profile)
+    report("loading and re-parameterising")
+    trained = load(spec, scale, profile, weights)
+    deployed = deployed_graph(spec, trained, _DTYPES[precision])
+    report("converting to ONNX")
+    model = to_onnx(deployed)
+    report("comparing with PyTorch")
+    parity = verify_onnx(model, reference_graph(spec, trained))
+    engine_facts: dict[str, str] = {}
+    model_bytes = model.SerializeToString()
+    if fmt == "tensorrt":
+        report("building the TensorRT engine")
+        shapes = FrameShapes(SMALLEST_FRAME, FRAMES[scale], FRAMES[scale], MAX_BATCH)
+        model_bytes, engine_facts = to_engine(model, precision, shapes)
+    report("writing")
+    size = sum(parameter.numel() for parameter in deployed.parameters())
+    manifest: dict[str, Any] = {
+        "variant": variant,
+        "model": spec.name,
+        "scale": scale,
+        "profile": profile,
+        "format": fmt,
+        "precision": precision,
+        "opset": OPSET,
+        "parameters": size,
+        "weights_sha256": digest(weights_path(spec, scale, profile, weights)),
+        "parity": {**asdict(parity), "tolerance": TOLERANCE, "engine": "ONNX Runtime", "reference": "PyTorch fp32"},
+        "exported": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in ("torch", "onnx", "onnxscript", "onnxruntime")},
+            **engine_facts,
+        },
+    }
+    parameters = {"model": spec.name, "scale": str(scale), "profile": profile}
+    config = triton_config(variant, fmt, parameters=parameters, max_batch=MAX_BATCH, warm_up=FRAMES[scale])
+    path = write_variant(repository, variant, config, MODEL_FILES[fmt], model_bytes, manifest)
+    return Exported(path, parity, size)

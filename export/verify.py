@@ -1,0 +1,71 @@
+"""Proof that an exported model computes what the network computes: random and real frames, a stated tolerance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from export.errors import ParityError
+from export.graph import INPUT_NAME, ServedGraph
+
+TOLERANCE = 1
+"""Grey levels: rounding at x.5 may fall either way, nothing more may differ."""
+_SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "nuthatch_4k.jpg"
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an engine's frames are from PyTorch's."""
+
+    max_difference: int
+    """In grey levels, over all frames."""
+    share_different: float
+    """Share of the values that differ at all, over all frames."""
+    frames: tuple[str, ...]
+
+
+def verify_onnx(model: onnx.ModelProto, reference: ServedGraph) -> Parity:
+    """Compare the model in ONNX Runtime with `reference` (float32, PyTorch).
+
+    Raises:
+        ParityError: a value differs by more than `TOLERANCE`.
+    """
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    worst, different, values = 0, 0, 0
+    frames = _frames()
+    for name, frame in frames.items():
+        with torch.inference_mode():
+            expected = reference(torch.from_numpy(frame)).numpy()
+        (actual,) = session.run(None, {INPUT_NAME: frame})
+        if actual.shape != expected.shape:
+            raise ParityError(f"frame '{name}': the exported model gives shape {actual.shape}, not {expected.shape}")
+        difference = np.abs(actual.astype(np.int16) - expected)
+        worst = max(worst, int(difference.max()))
+        different += int(np.count_nonzero(difference))
+        values += difference.size
+        if worst > TOLERANCE:
+            raise ParityError(
+                f"frame '{name}': the exported model differs from PyTorch by {worst} grey levels (allowed: {TOLERANCE})"
+            )
+    return Parity(worst, different / values, tuple(frames))
+
+
+def _frames() -> dict[str, NDArray[np.uint8]]:
+    """Frames (N, H, W, 3): noise, a batch of odd size, flat fields, and a photograph."""
+    rng = np.random.default_rng(0)
+    frames = {
+        "random 160x96": rng.integers(0, 256, (1, 96, 160, 3), dtype=np.uint8),
+        "batch of 3, 61x47": rng.integers(0, 256, (3, 47, 61, 3), dtype=np.uint8),
+        "flat black, grey and white": np.stack([np.full((48, 48, 3), grey, np.uint8) for grey in (0, 128, 255)]),
+    }
+    with Image.open(_SAMPLE) as image:
+        photograph = image.convert("RGB").resize((960, 540), Image.Resampling.BICUBIC)
+    frames["photograph 960x540"] = np.asarray(photograph)[None].copy()
+    return frames
