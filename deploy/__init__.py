@@ -1,0 +1,1 @@
+"""Runs the service: the embedded Triton, and everything around the gateway."""

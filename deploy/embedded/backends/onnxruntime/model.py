@@ -1,0 +1,101 @@
+"""Triton's backend `onnxruntime` for a tritonserver that has none: a Python-based backend for CPUs.
+
+Triton runs this file in its Python stub for every model whose config says `backend: "onnxruntime"`, so the repository is
+the same one that NVIDIA's container serves with its native backend. The engine is chosen by EMBEDDED_TRITON_ENGINE:
+
+- `openvino`: float32, and the default; docs/decisions.md has the measurement.
+- `openvino-bf16`: faster where the CPU has bfloat16, at a loss of up to a few grey levels on flat pictures.
+- `onnxruntime`: the reference.
+
+EMBEDDED_TRITON_THREADS limits the threads; 0 means every core.
+"""
+
+import json
+import os
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+# A compiled model belongs to one input shape and holds its buffers: a few hundred MB at 1080p.
+_KEPT_SHAPES = 4
+
+
+class _OpenVINO:
+    def __init__(self, path: Path, threads: int, precision: str) -> None:
+        import openvino
+
+        self._core = openvino.Core()
+        self._model = self._core.read_model(path)
+        self._settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            self._settings["INFERENCE_NUM_THREADS"] = threads
+        self._requests: OrderedDict = OrderedDict()
+
+    def infer(self, frames: np.ndarray) -> np.ndarray:
+        request = self._requests.pop(frames.shape, None)
+        if request is None:
+            # Shapes known at compile time run a third faster than dynamic ones.
+            model = self._model.clone()
+            model.reshape(frames.shape)
+            request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+            while len(self._requests) >= _KEPT_SHAPES:
+                self._requests.popitem(last=False)
+        self._requests[frames.shape] = request
+        return request.infer({0: frames}, share_inputs=True, share_outputs=True)[0]
+
+
+class _OnnxRuntime:
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+
+    def infer(self, frames: np.ndarray) -> np.ndarray:
+        return self._session.run(None, {self._input: frames})[0]
+
+
+def _engine(path: Path) -> "_OpenVINO | _OnnxRuntime":
+    name = os.environ.get("EMBEDDED_TRITON_ENGINE", "openvino")
+    threads = int(os.environ.get("EMBEDDED_TRITON_THREADS", "0"))
+    if name == "onnxruntime":
+        return _OnnxRuntime(path, threads)
+    precisions = {"openvino": "f32", "openvino-bf16": "bf16"}
+    if name not in precisions:
+        raise pb_utils.TritonModelException(
+            f"EMBEDDED_TRITON_ENGINE={name!r}: known engines are openvino, openvino-bf16 and onnxruntime"
+        )
+    return _OpenVINO(path, threads, precisions[name])
+
+
+class TritonPythonModel:
+    """One instance of a model; Triton calls it from one thread."""
+
+    def initialize(self, args: dict) -> None:
+        """Load the model file of the version that Triton names."""
+        if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+            # pb_utils.Tensor is built against numpy 1: it would answer with empty frames and no error.
+            raise pb_utils.TritonModelException(f"numpy {np.__version__} in {sys.prefix}: Triton's stub needs numpy<2")
+        config = json.loads(args["model_config"])
+        file = config.get("default_model_filename") or "model.onnx"
+        path = Path(args["model_repository"], args["model_version"], file)
+        self._input = config["input"][0]["name"]
+        self._output = config["output"][0]["name"]
+        self._engine = _engine(path)
+
+    def execute(self, requests: list) -> list:
+        """Answer each request; one that fails does not fail the others."""
+        responses = []
+        for request in requests:
+            try:
+                frames = pb_utils.get_input_tensor_by_name(request, self._input).as_numpy()
+                tensor = pb_utils.Tensor(self._output, self._engine.infer(frames))
+                responses.append(pb_utils.InferenceResponse([tensor]))
+            except Exception as error:
+                responses.append(pb_utils.InferenceResponse(error=pb_utils.TritonError(f"inference failed: {error}")))
+        return responses
