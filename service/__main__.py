@@ -1,0 +1,40 @@
+"""Entry point of `python -m service`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from service.app import StartError, serve
+from service.settings import Settings, unknown_variables
+
+log = logging.getLogger("service")
+
+
+def main() -> None:
+    """Read the settings, run the gateway; what an operator can mend is one line and exit code 2."""
+    try:
+        settings = CliApp.run(Settings)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(map(str, problem["loc"])) or "settings"
+            print(f"service: {name}: {problem['msg']} (got {problem['input']!r})", file=sys.stderr)
+        raise SystemExit(2) from None
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in unknown_variables(os.environ):
+        log.warning("%s is no setting: is it misspelt?", name)
+    log.info("settings: %s", settings.model_dump_json())
+    try:
+        asyncio.run(serve(settings))
+    except StartError as error:
+        print(f"service: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

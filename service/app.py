@@ -1,0 +1,149 @@
+"""The composition root: builds every part from the settings, starts them, stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+
+from service.catalog import Catalog, Variant
+from service.frames import FrameStore
+from service.interceptors import CallInterceptor
+from service.metrics import Metrics
+from service.rpc import UpscaleServicer
+from service.scheduler import Scheduler
+from service.settings import Settings
+from service.triton import Triton
+from upscale_client.v1 import upscale_pb2, upscale_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+SERVICE = upscale_pb2.DESCRIPTOR.services_by_name["UpscaleService"].full_name
+_METRICS_EVERY_S = 0.2
+
+
+class StartError(RuntimeError):
+    """The gateway cannot start; the message says why."""
+
+
+class Gateway:
+    """The running service."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        self._catalog = Catalog(settings.default_model, settings.default_profile, settings.max_output_pixels)
+        self._frames = FrameStore(settings.max_inflight_frames, settings.shared_memory_bytes)
+        self._triton = Triton(
+            settings.triton_url,
+            self._frames,
+            shared_memory=settings.triton_shared_memory,
+            infer_timeout_s=settings.infer_timeout_s,
+            on_change=self._serving,
+        )
+        self._scheduler = Scheduler(self._triton, self._metrics.batch_started, self._metrics.frame_shed)
+        self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
+        self._health = health.aio.HealthServicer()
+        self._stopping = False
+        self._background: list[asyncio.Task[None]] = []
+        self._server = grpc.aio.server(
+            interceptors=[CallInterceptor(self._metrics)],
+            # The outer limit. The inner one, max_inflight_frames, answers better, but only once a message has been read.
+            maximum_concurrent_rpcs=4 * settings.max_inflight_frames + 16,
+            options=[
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),  # a second gateway on the port is a mistake and shall be told
+            ],
+        )
+        self.port = 0
+        self.metrics_port = 0
+
+    async def start(self) -> None:
+        """Listen; ready when Triton is.
+
+        Raises:
+            StartError: a port is taken.
+        """
+        settings = self._settings
+        upscale_pb2_grpc.add_UpscaleServiceServicer_to_server(
+            UpscaleServicer(
+                settings, self._catalog, self._frames, self._scheduler, self._metrics, self._codecs
+            ),
+            self._server,
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        try:
+            self.port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
+        except RuntimeError:
+            raise StartError(f"cannot listen on {settings.host}:{settings.port}: is another gateway running?") from None
+        try:
+            self._metrics_server, _ = start_http_server(settings.metrics_port, settings.host, self._metrics.registry)
+        except OSError as error:
+            raise StartError(
+                f"cannot listen on {settings.host}:{settings.metrics_port} for metrics: {error.strerror}"
+            ) from None
+        self.metrics_port = self._metrics_server.server_port
+        await self._triton.look()
+        self._background = [
+            asyncio.create_task(self._triton.watch(settings.triton_poll_s)),
+            asyncio.create_task(self._watch_gauges()),
+        ]
+        await self._server.start()
+        log.info("gRPC on port %d, metrics on port %d, Triton at %s", self.port, self.metrics_port, settings.triton_url)
+
+    async def stop(self) -> None:
+        """Finish what is in flight, then stop: first what takes work, last what shows how it went."""
+        self._stopping = True
+        began = time.monotonic()
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self._settings.shutdown_grace_s)
+        await self._scheduler.close()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self._codecs.shutdown()
+        await self._triton.close()
+        self._metrics_server.shutdown()
+        self._metrics_server.server_close()
+        log.info("stopped after %.1f s", time.monotonic() - began)
+
+    def _serving(self, variants: list[Variant]) -> None:
+        """What Triton serves has been looked at; tell the catalogue, the metrics and the health checks."""
+        self._catalog.update(variants)
+        self._metrics.triton(self._triton.url, self._triton.up)
+        if not self._stopping:
+            ready = bool(variants)
+            status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+            for name in ("", SERVICE):
+                asyncio.get_running_loop().create_task(self._health.set(name, status))
+
+    async def _watch_gauges(self) -> None:
+        while True:
+            self._metrics.slots(self._frames.in_use, self._frames.retired, self._settings.max_inflight_frames)
+            for variant in self._catalog.variants:
+                self._metrics.queue(variant.name, self._scheduler.queued(variant.name))
+            await asyncio.sleep(_METRICS_EVERY_S)
+
+
+async def serve(settings: Settings) -> None:
+    """Run the gateway until SIGTERM or SIGINT, then stop it gracefully."""
+    gateway = Gateway(settings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop.set)
+    await gateway.start()
+    await stop.wait()
+    log.info("stopping: frames in flight have %g s to finish", settings.shutdown_grace_s)
+    with contextlib.suppress(asyncio.CancelledError):
+        await gateway.stop()

@@ -1,0 +1,84 @@
+"""What can go wrong with a frame, and what the client is told.
+
+    UpscaleError
+    ├── RequestInvalidError      INVALID_ARGUMENT    REQUEST_INVALID
+    ├── FrameInvalidError        INVALID_ARGUMENT    FRAME_INVALID
+    ├── ModelUnknownError        NOT_FOUND           MODEL_UNKNOWN
+    ├── BudgetSpentError         DEADLINE_EXCEEDED   BUDGET_SPENT
+    ├── OverloadedError          RESOURCE_EXHAUSTED  OVERLOADED
+    ├── BackendUnavailableError  UNAVAILABLE         BACKEND_UNAVAILABLE
+    ├── ShuttingDownError        UNAVAILABLE         SHUTTING_DOWN
+    └── InternalError            INTERNAL            INTERNAL
+
+The message is for the person who meets it: it names the field, its value and what is accepted. The reason is for
+programs; proto/upscale/v1/upscale.proto lists them, and `interceptors` puts them into the status.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import grpc
+
+
+class UpscaleError(Exception):
+    """Base of the tree."""
+
+    code: ClassVar[grpc.StatusCode]
+    reason: ClassVar[str]
+
+
+class RequestInvalidError(UpscaleError):
+    """A field of the request, other than its frame, makes no sense."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "REQUEST_INVALID"
+
+
+class FrameInvalidError(UpscaleError):
+    """The frame's size, byte count or picture is wrong."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "FRAME_INVALID"
+
+
+class ModelUnknownError(UpscaleError):
+    """No such model, scale or profile is served."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "MODEL_UNKNOWN"
+
+
+class BudgetSpentError(UpscaleError):
+    """The frame's budget, or its call's deadline, ran out before it was inferred."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = "BUDGET_SPENT"
+
+
+class OverloadedError(UpscaleError):
+    """There is no room for another frame now."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "OVERLOADED"
+
+
+class BackendUnavailableError(UpscaleError):
+    """Triton cannot be reached, does not hold the model now, or gave no answer."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "BACKEND_UNAVAILABLE"
+
+
+class ShuttingDownError(UpscaleError):
+    """The gateway is stopping."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "SHUTTING_DOWN"
+
+
+class InternalError(UpscaleError):
+    """Triton failed on a valid frame, or the gateway has a bug."""
+
+    code = grpc.StatusCode.INTERNAL
+    reason = "INTERNAL"

@@ -1,0 +1,80 @@
+"""Around every RPC: when it arrived, how it ended, and errors as gRPC statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from service.errors import InternalError, UpscaleError
+from service.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+ERROR_DOMAIN = "upscale.v1"
+arrival: ContextVar[float] = ContextVar("arrival")
+"""When the first header of the call being handled came, on `time.perf_counter`'s clock."""
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Notes each call's arrival, counts it, and turns what its handler raises into a status with details."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        """Called when a call's headers have come, in the task that will run its handler."""
+        arrival.set(time.perf_counter())
+        handler: Any = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        method: str = handler_call_details.method  # pyright: ignore[reportAttributeAccessIssue]
+        _, service, name = method.split("/")
+
+        async def unary_unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            began = arrival.get()
+            self._metrics.rpc_started(service, name)
+            code = "OK"
+            try:
+                return await handler.unary_unary(request, context)
+            except UpscaleError as error:
+                code = error.code.name
+                await _abort(context, error)
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except grpc.aio.AbortError:
+                code = "ABORTED_BY_HANDLER"
+                raise
+            except Exception:
+                code = "INTERNAL"
+                log.exception("%s failed. This is a bug.", method)
+                await _abort(context, InternalError("internal error; the server's log says more"))
+            finally:
+                self._metrics.rpc_handled(service, name, code, time.perf_counter() - began)
+
+        return grpc.unary_unary_rpc_method_handler(
+            unary_unary,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: UpscaleError) -> None:
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))
+    message = str(error)
+    status = rpc_status.to_status(status_pb2.Status(code=error.code.value[0], message=message, details=[detail]))
+    await context.abort(error.code, message, status.trailing_metadata)

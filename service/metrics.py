@@ -1,0 +1,146 @@
+"""Every metric of the gateway, declared in one place. Seconds and bytes; labels from closed sets only."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from service.timing import STAGES, StageClock
+
+_FRAME_SECONDS = (
+    1 / 960, 1 / 480, 1 / 240, 1 / 120, 1 / 90, 1 / 60, 1 / 45, 1 / 30, 1 / 24, 0.0667, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 10,
+)  # fmt: skip
+"""Dense around 1/120, 1/60 and 1/30 s, where the budgets are."""
+_BATCH_FRAMES = (1, 2, 4, 8, 16, 32)
+BUDGETS = {"60fps": 1 / 60, "30fps": 1 / 30}
+"""The budgets every frame is held against, in seconds; the label value "request" is the frame's own."""
+
+
+class Metrics:
+    """The metrics, on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._frames = Counter(
+            "upscale_frames",
+            "Frames answered, by gRPC method, variant and gRPC code; the variant is empty if none was chosen.",
+            ("method", "variant", "code"),
+            registry=self.registry,
+        )
+        self._frame_seconds = Histogram(
+            "upscale_frame_seconds",
+            "Seconds a successful frame spent in a stage, and in all of them (total).",
+            ("variant", "stage"),
+            buckets=_FRAME_SECONDS,
+            registry=self.registry,
+        )
+        self._budget_misses = Counter(
+            "upscale_budget_misses",
+            "Successful frames that took longer than a budget: 60fps, 30fps, or the request's own.",
+            ("variant", "budget"),
+            registry=self.registry,
+        )
+        self._batch_frames = Histogram(
+            "upscale_batch_frames",
+            "Frames per batch.",
+            ("variant",),
+            buckets=_BATCH_FRAMES,
+            registry=self.registry,
+        )
+        self._queue_frames = Gauge(
+            "upscale_queue_frames",
+            "Frames waiting for an instance of the variant.",
+            ("variant",),
+            registry=self.registry,
+        )
+        self._inflight_frames = Gauge(
+            "upscale_inflight_frames",
+            "Frames in the gateway.",
+            registry=self.registry,
+        )
+        self._shed = Counter(
+            "upscale_shed",
+            "Frames given up before they were inferred: overloaded, budget (ran out in the queue), cancelled (the caller "
+            "left). The variant is empty if none was chosen.",
+            ("variant", "reason"),
+            registry=self.registry,
+        )
+        self._slots = Gauge(
+            "upscale_slots",
+            "Frame slots in shared memory: used; retired (used, and never to be used again); free.",
+            ("state",),
+            registry=self.registry,
+        )
+        self._triton_up = Gauge(
+            "upscale_triton_up",
+            "1 if the Triton endpoint is reachable.",
+            ("endpoint",),
+            registry=self.registry,
+        )
+        self._started = Counter(
+            "grpc_server_started",
+            "RPCs begun on the server.",
+            ("grpc_service", "grpc_method"),
+            registry=self.registry,
+        )
+        self._handled = Counter(
+            "grpc_server_handled",
+            "RPCs completed on the server, whatever their code.",
+            ("grpc_service", "grpc_method", "grpc_code"),
+            registry=self.registry,
+        )
+        self._handling = Histogram(
+            "grpc_server_handling_seconds",
+            "Seconds from an RPC's first header to its end.",
+            ("grpc_service", "grpc_method"),
+            buckets=_FRAME_SECONDS,
+            registry=self.registry,
+        )
+        Info("upscale_build", "What is running.", registry=self.registry).info({"version": version("upscale-client")})
+
+    def frame_done(self, variant: str, clock: StageClock, budget_s: float | None) -> None:
+        """A frame was answered."""
+        self._frames.labels("Upscale", variant, "OK").inc()
+        for stage in STAGES:
+            self._frame_seconds.labels(variant, stage).observe(clock.seconds[stage])
+        self._frame_seconds.labels(variant, "total").observe(clock.total)
+        own = {} if budget_s is None else {"request": budget_s}
+        for name, seconds in (BUDGETS | own).items():
+            if clock.total > seconds:
+                self._budget_misses.labels(variant, name).inc()
+
+    def frame_failed(self, variant: str, code: str) -> None:
+        """A frame was refused or failed."""
+        self._frames.labels("Upscale", variant, code).inc()
+
+    def frame_shed(self, variant: str, reason: str) -> None:
+        """A frame was given up before it was inferred."""
+        self._shed.labels(variant, reason).inc()
+
+    def batch_started(self, variant: str, frames: int) -> None:
+        """A batch went to Triton."""
+        self._batch_frames.labels(variant).observe(frames)
+
+    def queue(self, variant: str, frames: int) -> None:
+        """So many frames wait for the variant."""
+        self._queue_frames.labels(variant).set(frames)
+
+    def slots(self, used: int, retired: int, most: int) -> None:
+        """So many slots are in use."""
+        self._inflight_frames.set(used)
+        for state, count in (("used", used - retired), ("retired", retired), ("free", most - used)):
+            self._slots.labels(state).set(count)
+
+    def triton(self, endpoint: str, up: bool) -> None:
+        """Whether a Triton endpoint is reachable."""
+        self._triton_up.labels(endpoint).set(up)
+
+    def rpc_started(self, service: str, method: str) -> None:
+        """An RPC began."""
+        self._started.labels(service, method).inc()
+
+    def rpc_handled(self, service: str, method: str, code: str, seconds: float) -> None:
+        """An RPC ended."""
+        self._handled.labels(service, method, code).inc()
+        self._handling.labels(service, method).observe(seconds)

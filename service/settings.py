@@ -1,0 +1,91 @@
+"""Every setting of the gateway: an environment variable `UPSCALE_<NAME>` or a flag `--<name>` of `python -m service`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+RGB_BYTES = 3
+UHD_PIXELS = 3840 * 2160
+PREFIX = "UPSCALE_"
+
+
+class Settings(BaseSettings):
+    """What an operator may choose; the docstring under each field is its help."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        cli_kebab_case=True,
+        cli_prog_name="python -m service",
+        cli_hide_none_type=True,
+        # "model" is our word for a network, not pydantic's.
+        protected_namespaces=(),
+    )
+
+    host: str = "0.0.0.0"
+    """Address the gRPC port and the metrics port listen on."""
+    port: int = Field(50051, ge=0, le=65535)
+    """The gRPC port; 0 picks a free one."""
+    metrics_port: int = Field(9464, ge=0, le=65535)
+    """The port of /metrics; 0 picks a free one."""
+
+    triton_url: str = "127.0.0.1:8001"
+    """Host and port of Triton's gRPC endpoint."""
+    triton_shared_memory: Literal["auto", "on", "off"] = "auto"
+    """How frames reach Triton. auto: by shared memory if Triton shares /dev/shm with the gateway, as bytes if not. on:
+    refuse to start without. off: always as bytes."""
+    triton_poll_s: float = Field(0.5, gt=0)
+    """How often Triton's readiness and its models are looked at, in seconds."""
+    infer_timeout_s: float = Field(10.0, gt=0)
+    """A batch without an answer for so long is given up, and its slots are never used again."""
+
+    default_model: str = "runet"
+    """The model of a request that names none."""
+    default_profile: Literal["clean", "compressed"] = "clean"
+    """The profile of a request that names none."""
+
+    max_output_pixels: int = Field(UHD_PIXELS, gt=0)
+    """The largest answer: width times height. A frame that would be larger is refused before it is decoded."""
+    min_side: int = Field(16, ge=16)
+    """The shortest side a frame may have, in pixels; the exported graphs need 16."""
+    max_message_bytes: int = Field(RGB_BYTES * UHD_PIXELS + 64 * 1024, gt=0)
+    """The largest gRPC message taken: one 4K RGB frame and some slack."""
+    max_inflight_frames: int = Field(16, gt=0)
+    """Frames in the gateway at once. One more is refused at once (RESOURCE_EXHAUSTED): a low limit refuses clients
+    instead of making them wait."""
+    shared_memory_bytes: int = Field(1 << 30, gt=0)
+    """The most shared memory for frames. A slot holds a frame and its answer: 31 MB for 1080p to 4K."""
+    codec_threads: int = Field(os.cpu_count() or 1, gt=0)
+    """Threads that decode and encode PNG, JPEG and WebP."""
+
+    shutdown_grace_s: float = Field(15.0, ge=0)
+    """After SIGTERM, frames in flight may take so long to finish, in seconds."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least important log lines to print."""
+
+    @property
+    def largest_slot_bytes(self) -> int:
+        """Bytes of the largest frame (x2) and its answer."""
+        return RGB_BYTES * (self.max_output_pixels // 4 + self.max_output_pixels)
+
+    @model_validator(mode="after")
+    def _refuse_impossible(self) -> Self:
+        if self.shared_memory_bytes < self.largest_slot_bytes:
+            raise ValueError(
+                f"shared_memory_bytes={self.shared_memory_bytes} holds not one frame: max_output_pixels="
+                f"{self.max_output_pixels} needs {self.largest_slot_bytes}"
+            )
+        return self
+
+
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """Names in `environment` that look like settings and are none, misspelt most likely."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    return sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)

@@ -1,0 +1,33 @@
+"""A frame's time, measured once: the answer, the metrics and the log take it from here."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal, get_args
+
+Stage = Literal["receive", "decode", "queue", "infer", "encode"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+
+class StageClock:
+    """Seconds per stage. The stages follow each other without gaps, so their sum is the total.
+
+    Args:
+        arrival: when the call's first header came, on `time.perf_counter`'s clock.
+    """
+
+    def __init__(self, arrival: float) -> None:
+        self.arrival = arrival
+        self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
+        self._last = arrival
+
+    def lap(self, stage: Stage) -> None:
+        """Everything since the last lap was `stage`."""
+        now = time.perf_counter()
+        self.seconds[stage] += now - self._last
+        self._last = now
+
+    @property
+    def total(self) -> float:
+        """Seconds from the arrival to the last lap."""
+        return self._last - self.arrival

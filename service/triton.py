@@ -1,0 +1,210 @@
+"""Triton by gRPC: what it serves, whether it is there, and the inference of a batch.
+
+Frames travel by shared memory where Triton shares /dev/shm with the gateway, as bytes where it does not. tritonclient has
+no type information worth the name; what it returns is named and typed here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Literal
+
+import grpc
+import numpy as np
+from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from service.catalog import Variant
+from service.errors import BackendUnavailableError, InternalError, OverloadedError
+from service.frames import SHARED_MEMORY, FrameStore, Lane
+from service.scheduler import Batch
+from service.settings import RGB_BYTES
+
+log = logging.getLogger(__name__)
+
+INPUT = "lr_frames"
+OUTPUT = "sr_frames"
+_POLL_TIMEOUT_S = 2.0
+# What Triton says when it has restarted and knows our regions no more.
+_REGION_UNKNOWN = "Unable to find shared memory region"
+_GONE = {"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED"}
+
+
+class Triton:
+    """One Triton endpoint.
+
+    Args:
+        url: host and port of its gRPC endpoint.
+        frames: the store whose lanes are registered here.
+        shared_memory: "auto", "on" or "off"; see `Settings.triton_shared_memory`.
+        infer_timeout_s: a batch without an answer for so long is given up.
+        max_message_bytes: of a batch sent as bytes.
+        on_change: called with the variants served, after every look; with none while Triton is gone.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        frames: FrameStore,
+        *,
+        shared_memory: Literal["auto", "on", "off"],
+        infer_timeout_s: float,
+        on_change: Callable[[list[Variant]], None],
+    ) -> None:
+        self.url = url
+        self.up = False
+        self._frames = frames
+        self._by_shared_memory = shared_memory != "off"
+        self._shared_memory_required = shared_memory == "on"
+        self._infer_timeout_s = infer_timeout_s
+        self._on_change = on_change
+        self._registered: dict[str, asyncio.Task[None]] = {}
+        # Its own pool: after Triton's return, gRPC's shared one would sit out a back-off of up to two minutes.
+        options = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 500),
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        self._client: Any = InferenceServerClient(url, channel_args=options)
+
+    async def watch(self, every_s: float) -> None:
+        """Look at Triton again and again, until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(every_s)
+
+    async def look(self) -> None:
+        """Find out whether Triton is there and which variants it serves, and tell `on_change`."""
+        variants: list[Variant] = []
+        try:
+            up = bool(await self._client.is_server_live(client_timeout=_POLL_TIMEOUT_S))
+            if up:
+                variants = await self._variants()
+                await self._unregister_removed()
+        except InferenceServerException:
+            up = False
+        if up != self.up:
+            log.info("Triton at %s is %s", self.url, "up" if up else "gone")
+        self.up = up
+        if not up:
+            self._registered.clear()
+        self._on_change(variants)
+
+    async def _variants(self) -> list[Variant]:
+        index = await self._client.get_model_repository_index(client_timeout=_POLL_TIMEOUT_S)
+        variants: list[Variant] = []
+        for entry in index.models:
+            if entry.state != "READY":
+                continue
+            answer = await self._client.get_model_config(entry.name, client_timeout=_POLL_TIMEOUT_S)
+            config = answer.config
+            parameters = {key: value.string_value for key, value in config.parameters.items()}
+            if not {"model", "scale", "profile"} <= parameters.keys():
+                continue  # somebody else's model
+            variants.append(
+                Variant(
+                    name=config.name,
+                    model=parameters["model"],
+                    scale=int(parameters["scale"]),
+                    profile=parameters["profile"],
+                    max_batch_frames=max(1, config.max_batch_size),
+                    instances=max(1, sum(group.count for group in config.instance_group)),
+                )
+            )
+        return variants
+
+    async def infer(self, variant: Variant, batch: Batch) -> None:
+        """Fill the batch's outputs from its inputs.
+
+        Raises:
+            BackendUnavailableError: Triton is gone, does not hold the model, or gave no answer in time.
+            InternalError: Triton's model failed.
+        """
+        for last_try in (False, True):
+            try:
+                async with asyncio.timeout(self._infer_timeout_s):
+                    if self._by_shared_memory and await self._register(batch.lane):
+                        await self._infer_by_shared_memory(variant, batch)
+                    else:
+                        await self._infer_by_bytes(variant, batch)
+                return
+            except InferenceServerException as error:
+                if _REGION_UNKNOWN in str(error.message()) and not last_try:
+                    self._registered.clear()
+                    continue
+                raise self._translate(error, variant, batch) from error
+            except TimeoutError:
+                self._frames.retire(batch.lane)
+                raise BackendUnavailableError(
+                    f"Triton gave no answer for {variant.name} in {self._infer_timeout_s:g} s"
+                ) from None
+
+    async def _infer_by_shared_memory(self, variant: Variant, batch: Batch) -> None:
+        lane, size = batch.lane, batch.lane.size
+        frames = InferInput(INPUT, [batch.count, size.height, size.width, RGB_BYTES], "UINT8")
+        frames.set_shared_memory(lane.name, batch.count * size.input_bytes, lane.input_offset(batch.first))
+        answer = InferRequestedOutput(OUTPUT)
+        answer.set_shared_memory(lane.name, batch.count * size.output_bytes, lane.output_offset(batch.first))
+        await self._client.infer(variant.name, [frames], outputs=[answer])
+
+    async def _infer_by_bytes(self, variant: Variant, batch: Batch) -> None:
+        lane, size = batch.lane, batch.lane.size
+        shape = (batch.count, size.height, size.width, RGB_BYTES)
+        frames = InferInput(INPUT, shape, "UINT8")
+        frames.set_data_from_numpy(np.frombuffer(lane.inputs(batch.first, batch.count), np.uint8).reshape(shape))
+        answer = await self._client.infer(variant.name, [frames], outputs=[InferRequestedOutput(OUTPUT)])
+        lane.outputs(batch.first, batch.count)[:] = memoryview(answer.as_numpy(OUTPUT)).cast("B")
+
+    async def _register(self, lane: Lane) -> bool:
+        """Make the lane known to Triton; False if Triton cannot see our shared memory and bytes are allowed."""
+        task = self._registered.get(lane.name)
+        if task is None:
+            # One registration, however many batches wait for it.
+            task = asyncio.create_task(
+                self._client.register_system_shared_memory(lane.name, f"/{lane.name}", lane.byte_size)
+            )
+            self._registered[lane.name] = task
+        try:
+            await asyncio.shield(task)
+        except InferenceServerException as error:
+            self._registered.pop(lane.name, None)
+            if error.status() in _GONE or self._shared_memory_required:
+                raise
+            log.warning("Triton at %s cannot open %s (%s): frames go as bytes", self.url, SHARED_MEMORY, error.message())
+            self._by_shared_memory = False
+            return False
+        return True
+
+    async def _unregister_removed(self) -> None:
+        while self._frames.removed:
+            name = self._frames.removed.pop()
+            if self._registered.pop(name, None):
+                await self._client.unregister_system_shared_memory(name, client_timeout=_POLL_TIMEOUT_S)
+
+    def _translate(self, error: InferenceServerException, variant: Variant, batch: Batch) -> Exception:
+        status, message = str(error.status()), str(error.message())
+        if status == "StatusCode.NOT_FOUND" or "unknown model" in message or "is not ready" in message:
+            return BackendUnavailableError(f"Triton at {self.url} does not hold {variant.name} now")
+        if "maximum queue size" in message:
+            return OverloadedError(f"Triton's queue for {variant.name} is full; try again later")
+        if status in _GONE:
+            # The call ended without Triton's word: it may still be at work on these slots.
+            self._frames.retire(batch.lane)
+            self._registered.pop(batch.lane.name, None)
+            return BackendUnavailableError(f"Triton at {self.url} is not there")
+        log.error("Triton failed on %s: %s %s", variant.name, status, message)
+        return InternalError(f"the inference of {variant.name} failed; the server's log says why")
+
+    async def close(self) -> None:
+        """Let Triton forget our regions, and close the connection."""
+        self._frames.close()
+        with contextlib.suppress(InferenceServerException, grpc.RpcError):
+            await self._unregister_removed()
+        await self._client.close()
