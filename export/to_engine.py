@@ -1,7 +1,7 @@
 """ONNX to a TensorRT engine, on the GPU that will run it.
 
-Written against TensorRT 10's Python API; `trtexec` is the fallback. An engine belongs to the GPU and the TensorRT version
-that built it, both of which go into the manifest.
+Written against TensorRT 10's Python API; `trtexec` is the fallback. An engine belongs to the GPU and the TensorRT
+version that built it, both of which go into the manifest.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ def to_engine(model: onnx.ModelProto, precision: Precision, shapes: FrameShapes)
     return _by_api(tensorrt, model, precision, shapes)
 
 
-def _by_api(trt: Any, model: onnx.ModelProto, precision: Precision, shapes: FrameShapes) -> tuple[bytes, dict[str, str]]:
+def _by_api(
+    trt: Any, model: onnx.ModelProto, precision: Precision, shapes: FrameShapes
+) -> tuple[bytes, dict[str, str]]:
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
-    # Strongly typed: the precision is the graph's own (the fp16 export casts inside it), nothing is chosen behind our back.
+    # Strongly typed: the precision is the graph's own (the fp16 export casts inside it); nothing is chosen for us.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model.SerializeToString()):
@@ -79,9 +81,17 @@ def _by_trtexec(model: onnx.ModelProto, precision: Precision, shapes: FrameShape
         onnx.save(model, onnx_path)
         names = ("minShapes", "optShapes", "maxShapes")
         sizes = [
-            f"--{name}={INPUT_NAME}:{'x'.join(map(str, shape))}" for name, shape in zip(names, shapes.profile(), strict=True)
+            f"--{name}={INPUT_NAME}:{'x'.join(map(str, shape))}"
+            for name, shape in zip(names, shapes.profile(), strict=True)
         ]
-        command = [trtexec, f"--onnx={onnx_path}", f"--saveEngine={plan_path}", "--stronglyTyped", "--skipInference", *sizes]
+        command = [
+            trtexec,
+            f"--onnx={onnx_path}",
+            f"--saveEngine={plan_path}",
+            "--stronglyTyped",
+            "--skipInference",
+            *sizes,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not plan_path.exists():
             errors = [line for line in done.stdout.splitlines() if "[E]" in line] or done.stderr.splitlines()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
+from tritonclient.grpc import model_config_pb2 as _model_config_pb2
 
 from export.graph import INPUT_NAME, OUTPUT_NAME
 
+model_config_pb2: Any = _model_config_pb2  # its names are made at import time, unseen by type checkers
 Format = Literal["onnx", "tensorrt"]
 BACKENDS: dict[Format, str] = {"onnx": "onnxruntime", "tensorrt": "tensorrt"}
 MODEL_FILES: dict[Format, str] = {"onnx": "model.onnx", "tensorrt": "model.plan"}

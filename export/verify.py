@@ -43,7 +43,7 @@ def verify_onnx(model: onnx.ModelProto, reference: ServedGraph) -> Parity:
     for name, frame in frames.items():
         with torch.inference_mode():
             expected = reference(torch.from_numpy(frame)).numpy()
-        (actual,) = session.run(None, {INPUT_NAME: frame})
+        actual = np.asarray(session.run(None, {INPUT_NAME: frame})[0])
         if actual.shape != expected.shape:
             raise ParityError(f"frame '{name}': the exported model gives shape {actual.shape}, not {expected.shape}")
         difference = np.abs(actual.astype(np.int16) - expected)

@@ -1,7 +1,7 @@
 """RUNet, team ALONG (section 3.3): work at a ninth or a sixteenth of the resolution, with re-parameterised blocks.
 
-The frame is pixel-unshuffled by 3 (x2) or 4 (x3), passes a head convolution, a body of RepBlocks and a tail convolution,
-and is pixel-shuffled to the output size. GELU for x2, SiLU for x3.
+The frame is pixel-unshuffled by 3 (x2) or 4 (x3), passes a head convolution, a body of RepBlocks and a tail
+convolution, and is pixel-shuffled to the output size. GELU for x2, SiLU for x3.
 
 Interpretation:
 - The report's parameters and MACs fit only a 1x1 tail at x3, and a final shuffle of unshuffle * scale (6 and 12).

@@ -8,9 +8,12 @@ import logging
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
+from grpc_health.v1.health import aio as health  # pyright: ignore[reportAttributeAccessIssue] - its stubs forgot it
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
@@ -51,12 +54,12 @@ class Gateway:
         )
         self._scheduler = Scheduler(self._triton, self._metrics.batch_started, self._metrics.frame_shed)
         self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
-        self._health = health.aio.HealthServicer()
+        self._health: Any = health.HealthServicer()
         self._stopping = False
         self._background: list[asyncio.Task[None]] = []
         self._server = grpc.aio.server(
             interceptors=[CallInterceptor(self._metrics)],
-            # The outer limit. The inner one, max_inflight_frames, answers better, but only once a message has been read.
+            # The outer limit. The inner one, max_inflight_frames, answers better, but only after reading a message.
             maximum_concurrent_rpcs=4 * settings.max_inflight_frames + 16,
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -75,13 +78,11 @@ class Gateway:
         """
         settings = self._settings
         upscale_pb2_grpc.add_UpscaleServiceServicer_to_server(
-            UpscaleServicer(
-                settings, self._catalog, self._frames, self._scheduler, self._metrics, self._codecs
-            ),
+            UpscaleServicer(settings, self._catalog, self._frames, self._scheduler, self._metrics, self._codecs),
             self._server,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), self._server)
         try:
             self.port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
         except RuntimeError:

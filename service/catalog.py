@@ -22,7 +22,7 @@ class Variant:
 
 
 class Catalog:
-    """The variants known by now. A variant that Triton stops serving stays known, so that it is unavailable, not unknown.
+    """The variants known by now. One that Triton stops serving stays known: it is unavailable then, not unknown.
 
     Args:
         default_model, default_profile: of a request that names none.

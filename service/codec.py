@@ -27,7 +27,7 @@ class FrameInfo:
 
     width: int
     height: int
-    encoding: int
+    encoding: pb.Encoding
     data: bytes
 
 
@@ -35,7 +35,7 @@ class FrameInfo:
 class Output:
     """How an answer is encoded."""
 
-    encoding: int
+    encoding: pb.Encoding
     quality: int
 
 
@@ -83,7 +83,9 @@ def output_format(wanted: pb.OutputFormat) -> Output:
         raise RequestInvalidError(f"output.encoding is {_name(encoding)}; accepted are: {_accepted()}")
     if encoding in (pb.ENCODING_JPEG, pb.ENCODING_WEBP):
         if wanted.quality > 100:
-            raise RequestInvalidError(f"output.quality is {wanted.quality}; accepted are 1 to 100, and 0 for the default")
+            raise RequestInvalidError(
+                f"output.quality is {wanted.quality}; accepted are 1 to 100, and 0 for the default"
+            )
         return Output(encoding, wanted.quality or _DEFAULT_QUALITY)
     if wanted.quality:
         raise RequestInvalidError(f"output.quality is {wanted.quality}; {_name(encoding)} has none, leave it 0")
@@ -117,7 +119,7 @@ def encode(slot: Slot, output: Output) -> bytes:
         return bytes(slot.output)
     size = slot.lane.size
     shape = (size.width * size.scale, size.height * size.scale)
-    image = Image.frombuffer("RGB", shape, slot.output, "raw", "RGB", 0, 1)
+    image = Image.frombuffer("RGB", shape, np.frombuffer(slot.output, np.uint8), "raw", "RGB", 0, 1)
     file = io.BytesIO()
     if output.encoding == pb.ENCODING_PNG:
         image.save(file, "PNG", compress_level=1)  # a third of the default's time for a tenth more bytes

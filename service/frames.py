@@ -1,10 +1,12 @@
 """Where frames live between decoding and encoding: slots in system shared memory, which Triton reads and writes.
 
-A lane is one region for frames of one size. Its inputs lie side by side and so do its outputs, so frames in neighbouring
-slots are a batch without a copy. Slots are handed out around the lane, so that frames that arrive together are neighbours.
+A lane is one region for frames of one size. Its inputs lie side by side and so do its outputs, so frames in
+neighbouring slots are a batch without a copy. Slots are handed out around the lane, so that frames that arrive together
+are neighbours.
 
 A slot is held by whoever may touch its memory: the call it belongs to, a codec thread, the batch in Triton. It is free
-when the last of them lets go. If a batch ends without an answer, Triton may still write: its lane is retired, never reused.
+when the last of them lets go. If a batch ends without an answer, Triton may still write: its lane is retired, never
+reused.
 """
 
 from __future__ import annotations
@@ -140,7 +142,7 @@ class Lane:
         return None
 
     def _back(self, index: int) -> None:
-        """Have the system back the slot's pages now: without, a full /dev/shm would end the process with SIGBUS later."""
+        """Have the system back the slot's pages now: a full /dev/shm would end us with SIGBUS later."""
         if index not in self._backed:
             os.posix_fallocate(self._descriptor, self.input_offset(index), self.size.input_bytes)
             os.posix_fallocate(self._descriptor, self.output_offset(index), self.size.output_bytes)
@@ -173,8 +175,8 @@ class FrameStore:
         self._lanes: dict[FrameSize, Lane] = {}
         self._retired: list[Lane] = []
         self.removed: list[str] = []
-        """Names of regions that are gone; whoever registered them with Triton takes them from here. Retired ones are not
-        among them: Triton must not unmap what it may still write to."""
+        """Names of regions that are gone; whoever registered them with Triton takes them from here. Retired ones are
+        not among them: Triton must not unmap what it may still write to."""
         _remove_leftovers()
 
     @property

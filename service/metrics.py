@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from service.timing import STAGES, StageClock
 
 _FRAME_SECONDS = (
-    1 / 960, 1 / 480, 1 / 240, 1 / 120, 1 / 90, 1 / 60, 1 / 45, 1 / 30, 1 / 24, 0.0667, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 10,
+    1 / 960, 1 / 480, 1 / 240, 1 / 120, 1 / 90, 1 / 60, 1 / 45, 1 / 30, 1 / 24, 0.0667, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2,
+    10,
 )  # fmt: skip
 """Dense around 1/120, 1/60 and 1/30 s, where the budgets are."""
 _BATCH_FRAMES = (1, 2, 4, 8, 16, 32)
@@ -61,8 +62,8 @@ class Metrics:
         )
         self._shed = Counter(
             "upscale_shed",
-            "Frames given up before they were inferred: overloaded, budget (ran out in the queue), cancelled (the caller "
-            "left). The variant is empty if none was chosen.",
+            "Frames given up before they were inferred: overloaded, budget (ran out in the queue), cancelled (the "
+            "caller left). The variant is empty if none was chosen.",
             ("variant", "reason"),
             registry=self.registry,
         )

@@ -90,7 +90,7 @@ class UpscaleServicer(pb_grpc.UpscaleServiceServicer):
             frame=pb.Frame(
                 width=info.width * variant.scale,
                 height=info.height * variant.scale,
-                encoding=output.encoding,  # pyright: ignore[reportArgumentType]
+                encoding=output.encoding,
                 data=data,
             ),
         )
@@ -121,7 +121,7 @@ class UpscaleServicer(pb_grpc.UpscaleServiceServicer):
         )
 
     async def _with_codec(self, slot: Slot, encoding: int, work: Callable[..., T], *arguments: object) -> T:
-        """Run a codec, in a thread where it takes long. The thread holds the slot too: it outlives a caller who leaves."""
+        """Run a codec, in a thread where it takes long; the thread holds the slot, for it may outlive the call."""
         if not codec.needs_thread(encoding):
             return work(*arguments)
         loop = asyncio.get_running_loop()
@@ -147,15 +147,13 @@ def _budget(request: pb.UpscaleRequest) -> float | None:
     return seconds
 
 
-def _profile(value: int) -> str:
+def _profile(value: pb.Profile) -> str:
     if value == pb.PROFILE_UNSPECIFIED:
         return ""
     if value not in PROFILES:
-        raise RequestInvalidError(f"profile is {value} (unknown); accepted are: {', '.join(_PROFILE_NAMES)}")
+        accepted = ", ".join(pb.Profile.Name(known) for known in PROFILES)
+        raise RequestInvalidError(f"profile is {value} (unknown); accepted are: {accepted}")
     return PROFILES[value]
-
-
-_PROFILE_NAMES = tuple(pb.Profile.Name(value) for value in PROFILES)
 
 
 def _deadline(clock: StageClock, budget_s: float | None, call_s: float | None) -> float | None:

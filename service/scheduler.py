@@ -1,8 +1,8 @@
 """Forms batches: which frames are inferred together, and when.
 
-A batch starts as soon as an instance of its model is free; nobody waits for company. It is the oldest frame and those that
-wait in the slots beside it, up to the model's maximum. A frame whose deadline has passed, or whose caller has gone, is
-dropped before it is inferred.
+A batch starts as soon as an instance of its model is free; nobody waits for company. It is the oldest frame and those
+that wait in the slots beside it, up to the model's maximum. A frame whose deadline has passed, or whose caller has
+gone, is dropped before it is inferred.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every setting of the gateway: an environment variable `UPSCALE_<NAME>` or a flag `--<name>` of `python -m service`."""
+"""Every setting of the gateway: a variable `UPSCALE_<NAME>`, or a flag `--<name>` of `python -m service`."""
 
 from __future__ import annotations
 
@@ -85,7 +85,12 @@ class Settings(BaseSettings):
         return self
 
 
+def env_name(field: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{field}".upper()
+
+
 def unknown_variables(environment: Iterable[str]) -> list[str]:
     """Names in `environment` that look like settings and are none, misspelt most likely."""
-    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    known = {env_name(name) for name in Settings.model_fields}
     return sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)

@@ -1,7 +1,7 @@
 """Triton by gRPC: what it serves, whether it is there, and the inference of a batch.
 
-Frames travel by shared memory where Triton shares /dev/shm with the gateway, as bytes where it does not. tritonclient has
-no type information worth the name; what it returns is named and typed here and nowhere else.
+Frames travel by shared memory where Triton shares /dev/shm with the gateway, as bytes where it does not. tritonclient
+has no type information worth the name; what it returns is named and typed here and nowhere else.
 """
 
 from __future__ import annotations
@@ -177,7 +177,9 @@ class Triton:
             self._registered.pop(lane.name, None)
             if error.status() in _GONE or self._shared_memory_required:
                 raise
-            log.warning("Triton at %s cannot open %s (%s): frames go as bytes", self.url, SHARED_MEMORY, error.message())
+            log.warning(
+                "Triton at %s cannot open %s (%s): frames go as bytes", self.url, SHARED_MEMORY, error.message()
+            )
             self._by_shared_memory = False
             return False
         return True

@@ -15,8 +15,8 @@ from training.quality import ImageQuality
 from training.recipe import Recipe
 
 _USE = {
-    "clean": "Frames that were never compressed: rendered by a game, or decoded without loss. On frames decoded from a\n"
-    "lossy stream it sharpens the artefacts too and gains little or nothing over bicubic.",
+    "clean": "Frames that were never compressed: rendered by a game, or decoded without loss. On frames decoded from\n"
+    "a lossy stream it sharpens the artefacts too and gains little or nothing over bicubic.",
     "compressed": "Frames decoded from a lossy stream (JPEG quality 90, the report's protocol).",
 }
 

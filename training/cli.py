@@ -51,7 +51,7 @@ def train(
     require_scale(spec, scale)
     if profile not in PROFILES:
         raise typer.BadParameter(f"unknown profile {profile!r}; known are: {', '.join(PROFILES)}")
-    chosen: Profile = profile  # type: ignore[assignment]
+    chosen: Profile = profile
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("--device cuda: this machine has no usable GPU")
     recipe = Recipe(

@@ -52,7 +52,9 @@ PACKAGES = (
 )
 
 # Maps of surface properties are stored as pictures but do not look like any frame.
-_NOT_PICTURES = re.compile(r"normal|bump|spec(ular)?[^a-z]|height|_nm\.|_n\.|_s\.|_h\.|mask|alpha|light-?map|gloss|inheritance", re.I)
+_NOT_PICTURES = re.compile(
+    r"normal|bump|spec(ular)?[^a-z]|height|_nm\.|_n\.|_s\.|_h\.|mask|alpha|light-?map|gloss|inheritance", re.I
+)
 
 
 class DataError(RuntimeError):
@@ -69,7 +71,9 @@ def fetch(folder: Path, packages: tuple[Package, ...] = PACKAGES) -> dict[Split,
         DataError: this is no Debian machine, or a package cannot be downloaded.
     """
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        raise DataError("apt-get and dpkg-deb are needed to fetch Debian packages; or name your own folder with --images")
+        raise DataError(
+            "apt-get and dpkg-deb are needed to fetch Debian packages; or name your own folder with --images"
+        )
     for package in track(packages, "fetching pictures"):
         target = folder / package.split / package.name
         if target.exists():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """L1 first, then L2 for fine-tuning, each with its own cosine decay of the learning rate (section 3.3, scaled down).
+    """L1 first, then L2 for fine-tuning, each with a cosine decay of the learning rate (section 3.3, scaled down).
 
     The defaults fit two CPU cores: about 15 steps a second for RUNet x2.
     """

@@ -72,7 +72,9 @@ class Trainer:
             optimiser=torch.optim.Adam(network.parameters(), lr=recipe.l1_learning_rate, betas=recipe.betas),
         )
 
-    def run(self, batches: Batches, validation: list[Path], *, checkpoint_every: int = 2000, workers: int = 1) -> Trained:
+    def run(
+        self, batches: Batches, validation: list[Path], *, checkpoint_every: int = 2000, workers: int = 1
+    ) -> Trained:
         """Train from the checkpoint, if there is one, to the recipe's last step."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._resume()
@@ -118,11 +120,8 @@ class Trainer:
         mixed = recipe.mixed_precision and state.step < recipe.l1_steps
         with torch.autocast(self._device.type, torch.bfloat16, enabled=mixed):
             output = state.network(lr.to(self._device)).float()
-        if state.step < recipe.l1_steps:
-            loss = F.l1_loss(output, target)
-        else:
-            # Scaled so that its gradients are of the size of L1's, which the clipping is set for.
-            loss = 20 * F.mse_loss(output, target)
+        # L2 is scaled so that its gradients are of the size of L1's, which the clipping is set for.
+        loss = F.l1_loss(output, target) if state.step < recipe.l1_steps else 20 * F.mse_loss(output, target)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip_gradient_norm)

@@ -1,18 +1,18 @@
 """What the service may answer instead of a frame.
 
-    UpscaleError
-    ├── InvalidRequestError    the frame or another field is wrong; sending it again will not help
-    ├── ModelNotFoundError     no such model, scale or profile is served
-    ├── MessageTooLargeError   the frame is larger than the service takes
-    ├── BudgetSpentError       the budget or the timeout ran out
-    ├── OverloadedError        no room now; try again later
-    ├── UnavailableError       the service or its inference server cannot be reached; try again later
-    └── InternalError          the service's fault
+UpscaleError
+├── InvalidRequestError    the frame or another field is wrong; sending it again will not help
+├── ModelNotFoundError     no such model, scale or profile is served
+├── MessageTooLargeError   the frame is larger than the service takes
+├── BudgetSpentError       the budget or the timeout ran out
+├── OverloadedError        no room now; try again later
+├── UnavailableError       the service or its inference server cannot be reached; try again later
+└── InternalError          the service's fault
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -79,10 +79,11 @@ _BY_CODE: dict[grpc.StatusCode, type[UpscaleError]] = {
 
 def from_rpc(error: grpc.RpcError) -> UpscaleError:
     """The error of this tree for a failed call."""
-    code: grpc.StatusCode = error.code()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]
-    message: str = error.details() or code.name  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]
-    trailing = error.trailing_metadata() or ()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]
-    reason = _reason(dict(trailing).get(_DETAILS_KEY))  # pyright: ignore[reportUnknownArgumentType]
+    code = error.code()
+    message = error.details() or code.name
+    trailing: Any = error.trailing_metadata() or ()
+    details = next((value for key, value in trailing if key == _DETAILS_KEY), None)
+    reason = _reason(details)
     kind = _BY_CODE.get(code, InternalError)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not reason and "larger than max" in message:
         kind = MessageTooLargeError  # gRPC's own refusal has no reason

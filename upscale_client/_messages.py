@@ -23,8 +23,8 @@ _ENCODINGS: dict[Encoding, pb.Encoding] = {
     "webp": pb.ENCODING_WEBP,
 }
 _PROFILES: dict[Profile, pb.Profile] = {"clean": pb.PROFILE_CLEAN, "compressed": pb.PROFILE_COMPRESSED}
-_ENCODING_NAMES = {value: name for name, value in _ENCODINGS.items()}
-_PROFILE_NAMES = {value: name for name, value in _PROFILES.items()}
+_ENCODING_NAMES: dict[pb.Encoding, Encoding] = {value: name for name, value in _ENCODINGS.items()}
+_PROFILE_NAMES: dict[pb.Profile, Profile] = {value: name for name, value in _PROFILES.items()}
 
 
 @dataclass(frozen=True)

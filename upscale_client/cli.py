@@ -39,7 +39,9 @@ def upscale(
     source: Annotated[Path, typer.Argument(help=f"A picture ({_INPUT_SUFFIXES}), or a folder of them.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The picture to write, or the folder. Default: beside the source, as *_4k."),
+        typer.Option(
+            "--output", "-o", help="The picture to write, or the folder. Default: beside the source, as *_4k."
+        ),
     ] = None,
     address: Annotated[
         str, typer.Option(envvar="UPSCALE4K_ADDRESS", help="Host and port of the service.")

@@ -104,9 +104,9 @@ class EmbeddedTriton:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # A group of its own: Ctrl-C reaches who started us, who stops Triton last, and kill() reaches the stubs.
+                # A group of its own: Ctrl-C does not reach it, and kill() reaches its stubs.
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         deadline = time.monotonic() + timeout_s
         while not self._ready():
@@ -187,8 +187,8 @@ class EmbeddedTriton:
         return {
             **os.environ,
             "LD_LIBRARY_PATH": os.pathsep.join([*map(str, libraries), os.environ.get("LD_LIBRARY_PATH", "")]),
-            # The stub embeds an interpreter and takes the prefix, and so the packages, of the first python3 on the PATH;
-            # it does not look at PYTHONPATH.
+            # The stub embeds an interpreter and takes the prefix, and so the packages, of the first python3 on the
+            # PATH; it does not look at PYTHONPATH.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
             "EMBEDDED_TRITON_ENGINE": self._engine,
             "EMBEDDED_TRITON_THREADS": str(self._threads),
@@ -233,6 +233,6 @@ def _backend_folder(wheel: Path, folder: Path) -> Path:
     return folder
 
 
-def _die_with_parent() -> None:
-    """A Triton whose owner was killed must not stay behind (PR_SET_PDEATHSIG is 1)."""
+def die_with_parent() -> None:
+    """For a child process, before it begins: end when the parent ends, however that ends (PR_SET_PDEATHSIG is 1)."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)

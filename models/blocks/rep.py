@@ -29,9 +29,9 @@ class RepVGGConv(Mergeable):
 
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
         """The equivalent 3x3 kernel (out, in, 3, 3) and bias (out,)."""
-        centre = self.conv1.weight + torch.eye(self.conv1.out_channels, dtype=self.conv1.weight.dtype)[..., None, None].to(
-            self.conv1.weight.device
-        )
+        centre = self.conv1.weight + torch.eye(self.conv1.out_channels, dtype=self.conv1.weight.dtype)[
+            ..., None, None
+        ].to(self.conv1.weight.device)
         kernel = self.conv3.weight + F.pad(centre, (1, 1, 1, 1))
         assert self.conv3.bias is not None
         assert self.conv1.bias is not None

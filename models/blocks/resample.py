@@ -23,7 +23,7 @@ class BicubicUpsample(nn.Module):
 
 
 class PolyphaseUpsample(nn.Module):
-    """`BicubicUpsample` as one depthwise 5x5 convolution and a pixel shuffle: the same function, faster in most engines.
+    """`BicubicUpsample` as one depthwise 5x5 convolution and a pixel shuffle, which most engines run faster.
 
     Each of the scale*scale output phases is a fixed 4x4 kernel somewhere inside the 5x5 window around its input pixel.
     """
@@ -50,7 +50,7 @@ class PolyphaseUpsample(nn.Module):
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """x (N, C, H, W) with rows and columns replicated at the bottom and the right until `multiple` divides H and W."""
+    """X (N, C, H, W) with rows and columns replicated at the bottom and the right until `multiple` divides H and W."""
     height, width = x.shape[-2:]
     # Unconditional, so that an exported graph works for every size.
     return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")

@@ -1,7 +1,7 @@
 """Triton's backend `onnxruntime` for a tritonserver that has none: a Python-based backend for CPUs.
 
-Triton runs this file in its Python stub for every model whose config says `backend: "onnxruntime"`, so the repository is
-the same one that NVIDIA's container serves with its native backend. The engine is chosen by EMBEDDED_TRITON_ENGINE:
+Triton runs this file in its Python stub for every model whose config says `backend: "onnxruntime"`, so the repository
+is the same one that NVIDIA's container serves with its native backend. The engine is chosen by EMBEDDED_TRITON_ENGINE:
 
 - `openvino`: float32, and the default; docs/decisions.md has the measurement.
 - `openvino-bf16`: faster where the CPU has bfloat16, at a loss of up to a few grey levels on flat pictures.

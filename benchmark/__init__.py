@@ -1,0 +1,1 @@
+"""Measures the networks and the service."""

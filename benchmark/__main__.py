@@ -1,0 +1,20 @@
+"""`python -m benchmark`: one command per question."""
+
+from __future__ import annotations
+
+import typer
+
+from benchmark import overhead
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+
+
+@app.callback()
+def benchmark() -> None:
+    """Measure the networks and the service."""
+
+
+app.command("overhead")(overhead.command)
+
+if __name__ == "__main__":
+    app(prog_name="python -m benchmark")

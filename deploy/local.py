@@ -1,0 +1,187 @@
+"""`python -m deploy.local`: the embedded Triton and the gateway on this machine, started and stopped together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Self
+
+import grpc
+import typer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from deploy.embedded.server import EmbeddedTriton, EmbeddedTritonError, die_with_parent
+from service.settings import Settings, env_name
+
+ROOT = Path(__file__).resolve().parent.parent
+REPOSITORY = ROOT / "model_repository"
+
+
+class LocalStackError(RuntimeError):
+    """The service cannot be started on this machine; the message says why."""
+
+
+class GatewayProcess:
+    """A gateway in a process of its own.
+
+    Args:
+        triton_url: host and port of Triton's gRPC endpoint.
+        settings: settings by name, over those of the environment.
+        log: a file for its log; None leaves it on this process's output.
+    """
+
+    def __init__(self, triton_url: str, settings: dict[str, object] | None = None, log: Path | None = None) -> None:
+        chosen = {**(settings or {}), "triton_url": triton_url}
+        self._environment = os.environ | {env_name(name): str(value) for name, value in chosen.items()}
+        effective = Settings(**chosen)  # pyright: ignore[reportArgumentType]
+        self.port = effective.port
+        self.metrics_port = effective.metrics_port
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Host and port for clients on this machine."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The gateway's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, timeout_s: float = 30) -> None:
+        """Start it and wait until its health is SERVING.
+
+        Raises:
+            LocalStackError: it ended, or is not SERVING in time.
+        """
+        output = self._log.open("ab") if self._log else None
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "service"],
+            cwd=ROOT,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C reaches us alone; we stop the parts in order
+            preexec_fn=die_with_parent,
+        )
+        if output:
+            output.close()
+        deadline = time.monotonic() + timeout_s
+        with grpc.insecure_channel(self.address) as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            while True:
+                if (code := self._process.poll()) is not None:
+                    raise LocalStackError(f"the gateway ended with code {code} before it was ready")
+                try:
+                    status = health.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True).status
+                    if status == health_pb2.HealthCheckResponse.SERVING:
+                        return
+                except grpc.RpcError:
+                    pass
+                if time.monotonic() > deadline:
+                    self.stop()
+                    raise LocalStackError(f"the gateway was not ready after {timeout_s:.0f} s")
+                time.sleep(0.05)
+
+    def terminate(self) -> None:
+        """Ask it to stop, and do not wait."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def wait(self, timeout_s: float = 30) -> int:
+        """Wait for its end; returns its exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout_s)
+
+    def stop(self, timeout_s: float = 30) -> None:
+        """Stop it gracefully, and by force if that takes too long."""
+        if self._process is None:
+            return
+        self.terminate()
+        try:
+            self.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+class LocalStack:
+    """The embedded Triton and a gateway; a context manager. Stopped in reverse: the gateway first."""
+
+    def __init__(
+        self, triton: EmbeddedTriton, settings: dict[str, object] | None = None, log: Path | None = None
+    ) -> None:
+        self.triton = triton
+        self.gateway = GatewayProcess(triton.url, settings, log)
+
+    def start(self) -> None:
+        """Start both and wait until they are ready.
+
+        Raises:
+            EmbeddedTritonError, LocalStackError: one of them cannot be started; the other is stopped.
+        """
+        try:
+            self.triton.start()
+            self.gateway.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop both."""
+        self.gateway.stop()
+        self.triton.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def serve(
+    repository: Annotated[Path, typer.Option(help="The Triton model repository.")] = REPOSITORY,
+    triton_port: Annotated[int, typer.Option(help="Triton's gRPC port; 0 picks a free one.")] = 8001,
+    triton_metrics_port: Annotated[int, typer.Option(help="Triton's metrics port; 0 picks a free one.")] = 8002,
+    engine: Annotated[str, typer.Option(help="openvino, openvino-bf16 or onnxruntime.")] = "openvino",
+    triton_log: Annotated[Path, typer.Option(help="File for Triton's log.")] = ROOT / "out" / "triton.log",
+) -> None:
+    """Run embedded Triton and gateway until Ctrl-C. The gateway's settings come from UPSCALE_* variables."""
+    stop_signals = {signal.SIGINT, signal.SIGTERM}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end the start-up the same way
+    triton = EmbeddedTriton(
+        repository, grpc_port=triton_port, metrics_port=triton_metrics_port, engine=engine, log=triton_log
+    )
+    try:
+        stack = LocalStack(triton)
+        stack.start()
+    except (EmbeddedTritonError, LocalStackError, ValueError) as error:
+        print(f"deploy.local: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
+    gateway = stack.gateway
+    print(
+        f"\nready: gRPC on port {gateway.port}, metrics at http://127.0.0.1:{gateway.metrics_port}/metrics", flush=True
+    )
+    print(f"try:   upscale4k samples/nuthatch_1080p.png -o out/nuthatch.png --address {gateway.address}", flush=True)
+    print("Ctrl-C stops both.\n", flush=True)
+    signal.sigwait(stop_signals)
+    stack.stop()
+
+
+if __name__ == "__main__":
+    typer.run(serve)
