@@ -14,6 +14,9 @@ from service.settings import RGB_BYTES
 from upscale_client.v1 import upscale_pb2 as pb
 
 _PICTURES = {pb.ENCODING_PNG: "PNG", pb.ENCODING_JPEG: "JPEG", pb.ENCODING_WEBP: "WEBP"}
+_PICTURE_ENCODINGS = {kind: encoding for encoding, kind in _PICTURES.items()}
+# Cameras say in a header how they were held. A PNG may say it after its pixels, which we will not decode to find out.
+_MAY_BE_TURNED = frozenset({pb.ENCODING_JPEG, pb.ENCODING_WEBP})
 _DEFAULT_QUALITY = 90
 # Sizes are checked against our own limit, from the header, before Pillow decodes anything; its own check only warns.
 Image.MAX_IMAGE_PIXELS = None
@@ -103,7 +106,7 @@ def decode(info: FrameInfo, slot: Slot) -> None:
         return
     try:
         with Image.open(io.BytesIO(info.data), formats=[_PICTURES[info.encoding]]) as opened:
-            image = ImageOps.exif_transpose(opened)
+            image = ImageOps.exif_transpose(opened) if info.encoding in _MAY_BE_TURNED else opened
             pixels = np.asarray(image.convert("RGB"))
     # Whatever a decoder trips over in hostile bytes is the sender's doing; Pillow raises half a dozen unrelated kinds.
     except Exception as error:
@@ -136,7 +139,8 @@ def _picture_size(data: bytes, kind: str) -> tuple[int, int]:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
             if image.mode.startswith("I;16") or image.mode in ("I", "F"):
                 raise ValueError("more than 8 bits a channel are not supported")
-            turned = image.getexif().get(_ORIENTATION_TAG) in _TURNED_ORIENTATIONS
+            may_be_turned = _PICTURE_ENCODINGS[kind] in _MAY_BE_TURNED
+            turned = may_be_turned and image.getexif().get(_ORIENTATION_TAG) in _TURNED_ORIENTATIONS
             return (image.height, image.width) if turned else (image.width, image.height)
     except Exception as error:
         reason = "its header cannot be read" if "cannot identify" in str(error) else str(error)

@@ -119,8 +119,7 @@ class Scheduler:
         finally:
             if alarm is not None:
                 alarm.cancel()
-            # The caller has gone: nobody will look at these again.
-            if not entry.started.done():
+            if entry in line.waiting:  # the caller has gone
                 line.waiting.remove(entry)
                 self._on_drop(variant.name, "cancelled")
             for future in (entry.started, entry.finished):
@@ -135,7 +134,7 @@ class Scheduler:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _expire(self, variant: Variant, line: _Line, entry: _Waiting) -> None:
-        if not entry.started.done():
+        if entry in line.waiting:
             line.waiting.remove(entry)
             entry.started.set_exception(BudgetSpentError("the frame's time ran out while it waited to be inferred"))
             self._on_drop(variant.name, "budget")

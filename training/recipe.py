@@ -16,10 +16,10 @@ class Recipe:
     batch_size: int = 16
     hr_patch: int = 192
     """Side of the HR patches in pixels; divisible by 2 * 3 and 3 * 4, what RUNet unshuffles."""
-    l2_share: float = 0.25
-    """The last part of the steps, trained with L2."""
+    l2_share: float = 0.1
+    """The last part of the steps, trained with L2, in decibels."""
     l1_learning_rate: float = 1.2e-3
-    l2_learning_rate: float = 3e-4
+    l2_learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
     warmup_steps: int = 200
     clip_gradient_norm: float = 0.05

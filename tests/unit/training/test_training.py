@@ -1,0 +1,134 @@
+"""Training: the degradation, the patches, the loop and its resumption."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.registry import get
+from training.degradation import crop_to_multiple, degrade
+from training.patches import Batches, NoPatchesError, load_patches
+from training.quality import evaluate, psnr
+from training.recipe import Recipe
+from training.trainer import CheckpointError, Trainer, learning_rate
+
+RECIPE = Recipe(steps=40, batch_size=4, hr_patch=48, warmup_steps=5, clip_gradient_norm=1.0)
+
+
+def detailed(seed: int, side: int = 240) -> NDArray[np.uint8]:
+    """A picture with as much detail as a LR frame can carry, so that there is something to win over bicubic."""
+    noise = np.random.default_rng(seed).integers(90, 166, (side // 2, side // 2, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(noise).resize((side, side), Image.Resampling.LANCZOS))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(3):
+        Image.fromarray(detailed(seed)).save(folder / f"{seed}.png")
+    return folder
+
+
+def test_degradation_is_pillows_bicubic() -> None:
+    hr = detailed(0)
+    expected = Image.fromarray(hr).resize((80, 80), Image.Resampling.BICUBIC)
+    assert np.array_equal(degrade(hr, 3), np.asarray(expected))
+
+
+def test_jpeg_changes_the_frame_but_not_by_much() -> None:
+    hr = detailed(0)
+    clean, compressed = degrade(hr, 2), degrade(hr, 2, jpeg_quality=90)
+    assert 20 < psnr(compressed, clean) < 60
+
+
+def test_a_frame_that_cannot_be_divided_is_refused() -> None:
+    with pytest.raises(ValueError, match="100x101 cannot be divided by 2"):
+        degrade(np.zeros((101, 100, 3), np.uint8), 2)
+    assert crop_to_multiple(np.zeros((101, 100, 3), np.uint8), 3).shape == (99, 99, 3)
+
+
+def test_patches_are_cut_once_and_flat_ones_are_left_out(pictures: Path) -> None:
+    Image.new("RGB", (480, 480), "grey").save(pictures / "flat.png")
+    (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    patches = load_patches(pictures, 48)
+    assert patches.shape[1:] == (48, 48, 3)
+    assert 0 < len(patches) <= 75  # 25 places in each of the three detailed pictures, none from the others
+    assert np.array_equal(patches, load_patches(pictures, 48))
+    assert len(list((pictures / ".patches").iterdir())) == 1
+
+
+def test_a_folder_without_use_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NoPatchesError, match="no pictures in"):
+        load_patches(tmp_path / "nowhere", 48)
+    Image.new("RGB", (480, 480), "grey").save(tmp_path / "flat.png")
+    with pytest.raises(NoPatchesError, match="too small or too flat"):
+        load_patches(tmp_path, 48)
+
+
+def test_a_batch_depends_on_seed_and_step_alone(pictures: Path) -> None:
+    patches = load_patches(pictures, 48)
+    lr, hr = Batches(patches, 2, RECIPE)[7]
+    assert lr.shape == (4, 3, 24, 24)
+    assert hr.shape == (4, 3, 48, 48)
+    assert float(hr.max()) <= 1
+    again = Batches(patches, 2, RECIPE)[7]
+    assert torch.equal(lr, again[0])
+    assert not torch.equal(lr, Batches(patches, 2, RECIPE)[8][0])
+    assert not torch.equal(lr, Batches(patches, 2, replace(RECIPE, seed=1))[7][0])
+
+
+def test_training_beats_bicubic_on_what_it_saw(pictures: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=150, batch_size=8, l1_learning_rate=1e-3, ema_decay=0.9)
+    batches = Batches(load_patches(pictures, 48), 2, recipe)
+    trainer = Trainer(get("runet"), 2, "clean", recipe, runs=tmp_path / "runs")
+    trained = trainer.run(batches, [], workers=0)
+    gains = [result.gain for result in evaluate(trained.network, sorted(pictures.glob("*.png")), 2)]
+    assert min(gains) > 0.3
+
+
+def test_a_resumed_run_ends_as_an_unbroken_one(pictures: Path, tmp_path: Path) -> None:
+    batches = Batches(load_patches(pictures, 48), 2, RECIPE)
+
+    class StoppedError(Exception):
+        pass
+
+    class Stopping(Batches):
+        def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+            if step == 25:
+                raise StoppedError
+            return super().__getitem__(step)
+
+    def trainer(name: str) -> Trainer:
+        return Trainer(get("runet"), 2, "clean", RECIPE, runs=tmp_path / name)
+
+    whole = trainer("whole").run(batches, [], checkpoint_every=10, workers=0)
+    with pytest.raises(StoppedError):
+        trainer("broken").run(Stopping(batches._patches, 2, RECIPE), [], checkpoint_every=10, workers=0)  # pyright: ignore[reportPrivateUsage]
+    resumed = trainer("broken").run(batches, [], checkpoint_every=10, workers=0)
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+
+
+def test_a_checkpoint_of_other_settings_is_refused(pictures: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=2)
+    patches = load_patches(pictures, 48)
+    Trainer(get("runet"), 2, "clean", recipe, runs=tmp_path).run(Batches(patches, 2, recipe), [], workers=0)
+    other = replace(recipe, steps=3)
+    with pytest.raises(CheckpointError, match="made with other settings"):
+        Trainer(get("runet"), 2, "clean", other, runs=tmp_path).run(Batches(patches, 2, other), [], workers=0)
+
+
+def test_learning_rate_warms_up_and_ends_near_zero() -> None:
+    recipe = Recipe(steps=1000, warmup_steps=100)
+    rates = [learning_rate(recipe, step) for step in range(1000)]
+    assert rates[0] < rates[50] < rates[99]
+    assert max(rates) <= recipe.l1_learning_rate
+    assert rates[recipe.l1_steps - 1] == pytest.approx(recipe.l2_learning_rate, rel=0.01)
+    assert rates[999] < 1e-7
