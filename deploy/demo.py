@@ -33,6 +33,7 @@ def demo(
         ROOT / "samples" / "nuthatch_4k.jpg"
     ),
     scale: Annotated[int, typer.Option(min=2, max=3, help="2: from 1080p; 3: from 720p.")] = 2,
+    repository: Annotated[Path, typer.Option(help="The Triton model repository.")] = REPOSITORY,
     out: Annotated[Path, typer.Option(help="The folder for the pictures and the numbers.")] = ROOT / "out",
 ) -> None:
     """Start Triton and the gateway, upscale a frame over gRPC, measure it, stop what was started."""
@@ -42,7 +43,7 @@ def demo(
     console.print("starting the embedded Triton and the gateway ...")
     settings: dict[str, object] = {"port": free_port(), "metrics_port": free_port(), "log_level": "WARNING"}
     try:
-        with LocalStack(EmbeddedTriton(REPOSITORY, log=out / "triton.log"), settings) as stack:
+        with LocalStack(EmbeddedTriton(repository, log=out / "triton.log"), settings) as stack:
             answer = _ask(stack.gateway.address, lr, scale)
     except (EmbeddedTritonError, LocalStackError, UpscaleError) as error:
         print(f"deploy.demo: {error}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -59,8 +60,12 @@ class GatewayProcess:
         """Start it and wait until its health is SERVING.
 
         Raises:
-            LocalStackError: it ended, or is not SERVING in time.
+            LocalStackError: its port is taken, it ended, or it is not SERVING in time.
         """
+        with socket.socket() as probe:
+            # Somebody else's gateway would answer our health checks.
+            if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                raise LocalStackError(f"port {self.port} is taken: set UPSCALE_PORT to another")
         output = self._log.open("ab") if self._log else None
         self._process = subprocess.Popen(
             [sys.executable, "-m", "service"],

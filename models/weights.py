@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file as load_tensors
+from safetensors.torch import save_file
 from torch import nn
 
 from models.registry import require_scale
@@ -53,14 +54,18 @@ def load(spec: ModelSpec, scale: int, profile: Profile, folder: Path = WEIGHTS_D
         UnsupportedScaleError: the method has no such scale.
         WeightsError: the file is missing or does not fit the network.
     """
+    return load_file(spec, scale, weights_path(spec, require_scale(spec, scale), profile, folder))
+
+
+def load_file(spec: ModelSpec, scale: int, path: Path) -> nn.Module:
+    """As `load`, from a file of any name."""
     network = spec.build(require_scale(spec, scale))
-    path = weights_path(spec, scale, profile, folder)
     if not path.is_file():
         raise WeightsError(
             f"no weights at {path}: train them with 'python -m training --model {spec.name} --scale {scale}'"
         )
     try:
-        network.load_state_dict(load_file(path))
+        network.load_state_dict(load_tensors(path))
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"the weights at {path} do not fit {spec.name} x{scale}: {reason}") from error

@@ -31,9 +31,9 @@ class Settings(BaseSettings):
 
     host: str = "0.0.0.0"
     """Address the gRPC port and the metrics port listen on."""
-    port: int = Field(50051, ge=0, le=65535)
+    port: int = Field(default=50051, ge=0, le=65535)
     """The gRPC port; 0 picks a free one."""
-    metrics_port: int = Field(9464, ge=0, le=65535)
+    metrics_port: int = Field(default=9464, ge=0, le=65535)
     """The port of /metrics; 0 picks a free one."""
 
     triton_url: str = "127.0.0.1:8001"
@@ -41,9 +41,9 @@ class Settings(BaseSettings):
     triton_shared_memory: Literal["auto", "on", "off"] = "auto"
     """How frames reach Triton. auto: by shared memory if Triton shares /dev/shm with the gateway, as bytes if not. on:
     refuse to start without. off: always as bytes."""
-    triton_poll_s: float = Field(0.5, gt=0)
+    triton_poll_s: float = Field(default=0.5, gt=0)
     """How often Triton's readiness and its models are looked at, in seconds."""
-    infer_timeout_s: float = Field(10.0, gt=0)
+    infer_timeout_s: float = Field(default=10.0, gt=0)
     """A batch without an answer for so long is given up, and its slots are never used again."""
 
     default_model: str = "runet"
@@ -51,21 +51,21 @@ class Settings(BaseSettings):
     default_profile: Literal["clean", "compressed"] = "clean"
     """The profile of a request that names none."""
 
-    max_output_pixels: int = Field(UHD_PIXELS, gt=0)
+    max_output_pixels: int = Field(default=UHD_PIXELS, gt=0)
     """The largest answer: width times height. A frame that would be larger is refused before it is decoded."""
-    min_side: int = Field(16, ge=16)
+    min_side: int = Field(default=16, ge=16)
     """The shortest side a frame may have, in pixels; the exported graphs need 16."""
-    max_message_bytes: int = Field(RGB_BYTES * UHD_PIXELS + 64 * 1024, gt=0)
+    max_message_bytes: int = Field(default=RGB_BYTES * UHD_PIXELS + 64 * 1024, gt=0)
     """The largest gRPC message taken: one 4K RGB frame and some slack."""
-    max_inflight_frames: int = Field(16, gt=0)
+    max_inflight_frames: int = Field(default=16, gt=0)
     """Frames in the gateway at once. One more is refused at once (RESOURCE_EXHAUSTED): a low limit refuses clients
     instead of making them wait."""
-    shared_memory_bytes: int = Field(1 << 30, gt=0)
+    shared_memory_bytes: int = Field(default=1 << 30, gt=0)
     """The most shared memory for frames. A slot holds a frame and its answer: 31 MB for 1080p to 4K."""
-    codec_threads: int = Field(os.cpu_count() or 1, gt=0)
+    codec_threads: int = Field(default=os.cpu_count() or 1, gt=0)
     """Threads that decode and encode PNG, JPEG and WebP."""
 
-    shutdown_grace_s: float = Field(15.0, ge=0)
+    shutdown_grace_s: float = Field(default=15.0, ge=0)
     """After SIGTERM, frames in flight may take so long to finish, in seconds."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least important log lines to print."""

@@ -33,7 +33,14 @@ def write_card(
 ) -> Path:
     """Write `<weights>.md` and return its path."""
     settings = "\n".join(f"| {name} | {value} |" for name, value in asdict(recipe).items())
-    command = f"python -m training --model {spec.name} --scale {scale} --profile {profile} --steps {recipe.steps}"
+    options = [f"--model {spec.name} --scale {scale} --profile {profile} --steps {recipe.steps}"]
+    if recipe.mixed_precision:
+        options.append("--mixed-precision")
+    if recipe.l1_learning_rate != Recipe.l1_learning_rate:
+        options.append(f"--learning-rate {recipe.l1_learning_rate:g}")
+    if recipe.start_from:
+        options.append(f"--start-from {recipe.start_from.split()[0]}")
+    command = f"python -m training {' '.join(options)}"
     lines = [
         f"# {spec.title} x{scale}, profile `{profile}`",
         "",

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from models.registry import UnknownModelError, UnsupportedScaleError, get, require_scale
-from models.weights import PROFILES, Profile, save, variant_name, weights_path
+from models.weights import PROFILES, Profile, WeightsError, digest, load_file, save, variant_name, weights_path
 from training.card import write_card
 from training.data import DataError, fetch
 from training.patches import Batches, NoPatchesError, list_images, load_patches
@@ -23,7 +23,15 @@ from training.trainer import CheckpointError, Trainer
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 console = Console()
 
-_USER_ERRORS = (UnknownModelError, UnsupportedScaleError, NoPatchesError, CheckpointError, DataError, OSError)
+_USER_ERRORS = (
+    UnknownModelError,
+    UnsupportedScaleError,
+    WeightsError,
+    NoPatchesError,
+    CheckpointError,
+    DataError,
+    OSError,
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -37,6 +45,10 @@ def train(
     test: Annotated[Path, typer.Option(help="Folder of pictures to measure on in the end.")] = Path("data/test"),
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = Recipe.steps,
     batch_size: Annotated[int, typer.Option(min=1, help="Patches per step.")] = Recipe.batch_size,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, help="Of the L1 phase, at its peak.")
+    ] = Recipe.l1_learning_rate,
+    start_from: Annotated[Path | None, typer.Option(help="Weights to start from instead of random ones.")] = None,
     mixed_precision: Annotated[bool, typer.Option("--mixed-precision", help="L1 phase in bfloat16.")] = False,
     seed: Annotated[int, typer.Option(help="Of the initial weights and of every batch.")] = Recipe.seed,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -57,6 +69,8 @@ def train(
     recipe = Recipe(
         steps=steps,
         batch_size=batch_size,
+        l1_learning_rate=learning_rate,
+        start_from=f"{start_from} ({digest(start_from)[:12]})" if start_from else "",
         mixed_precision=mixed_precision,
         seed=seed,
         jpeg_share=0.7 if chosen == "compressed" else 0.0,
@@ -65,7 +79,8 @@ def train(
         shutil.rmtree(runs / variant_name(spec.name, scale, chosen), ignore_errors=True)
     patches = load_patches(images, recipe.hr_patch)
     console.print(f"{len(patches)} patches of {recipe.hr_patch}x{recipe.hr_patch} from {images}")
-    trainer = Trainer(spec, scale, chosen, recipe, runs=runs, device=device)
+    start = load_file(spec, scale, start_from) if start_from else None
+    trainer = Trainer(spec, scale, chosen, recipe, runs=runs, device=device, start=start)
     trained = trainer.run(Batches(patches, scale, recipe), list_images(validation)[:8])
     path = weights_path(spec, scale, chosen, weights)
     save(trained.network, path)

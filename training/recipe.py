@@ -30,6 +30,8 @@ class Recipe:
     jpeg_quality: tuple[int, int] = (90, 90)
     mixed_precision: bool = False
     """Run the L1 phase in bfloat16: 1.6 times the steps a second for RUNet x2 on a CPU that has it, none for x3."""
+    start_from: str = ""
+    """A weights file to start from, and its digest; empty: start from random weights."""
     seed: int = 0
 
     @property

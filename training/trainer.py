@@ -54,10 +54,19 @@ class Trainer:
         recipe: the settings; a checkpoint made with others is refused.
         runs: the folder that keeps checkpoints and learning curves.
         device: "cpu" or "cuda".
+        start: a network of the same kind whose weights are the first; None starts from random ones.
     """
 
     def __init__(
-        self, spec: ModelSpec, scale: int, profile: Profile, recipe: Recipe, *, runs: Path, device: str = "cpu"
+        self,
+        spec: ModelSpec,
+        scale: int,
+        profile: Profile,
+        recipe: Recipe,
+        *,
+        runs: Path,
+        device: str = "cpu",
+        start: nn.Module | None = None,
     ) -> None:
         self._scale = scale
         self._profile: Profile = profile
@@ -66,6 +75,8 @@ class Trainer:
         self._folder = runs / variant_name(spec.name, scale, profile)
         torch.manual_seed(recipe.seed)
         network = spec.build(scale).to(self._device)
+        if start is not None:
+            network.load_state_dict(start.state_dict())
         self._state = _State(
             network=network,
             average=copy.deepcopy(network).eval().requires_grad_(False),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from service import codec
@@ -37,7 +38,7 @@ def frame(kind: str, data: bytes, width: int = 0, height: int = 0) -> pb.Frame:
     return pb.Frame(encoding=KINDS[kind], data=data, width=width, height=height)
 
 
-def pixels(slot: Slot) -> np.ndarray:
+def pixels(slot: Slot) -> NDArray[np.uint8]:
     return np.frombuffer(slot.input, np.uint8).reshape(24, 32, 3)
 
 
@@ -148,9 +149,9 @@ def test_answers_are_pictures_of_the_slots_output(slot: Slot, kind: str) -> None
 def test_output_formats_have_defaults_and_limits() -> None:
     assert codec.output_format(pb.OutputFormat()) == codec.Output(pb.ENCODING_RGB24, 0)
     assert codec.output_format(pb.OutputFormat(encoding=pb.ENCODING_JPEG)).quality == 90
-    with pytest.raises(RequestInvalidError, match="output.quality is 101; accepted are 1 to 100"):
+    with pytest.raises(RequestInvalidError, match=r"output.quality is 101; accepted are 1 to 100"):
         codec.output_format(pb.OutputFormat(encoding=pb.ENCODING_WEBP, quality=101))
-    with pytest.raises(RequestInvalidError, match="output.quality is 5; ENCODING_PNG has none"):
+    with pytest.raises(RequestInvalidError, match=r"output.quality is 5; ENCODING_PNG has none"):
         codec.output_format(pb.OutputFormat(encoding=pb.ENCODING_PNG, quality=5))
     with pytest.raises(RequestInvalidError, match=r"output.encoding is 9 \(unknown\)"):
         codec.output_format(pb.OutputFormat(encoding=9))  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,205 @@
+"""What breaks in the night: Triton killed, hung, out of a model; the gateway stopped under load."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from numpy.typing import NDArray
+from tritonclient.grpc import InferenceServerClient
+
+from deploy.embedded import EmbeddedTriton
+from deploy.embedded.server import EmbeddedTritonError
+from deploy.local import GatewayProcess
+from service.frames import SHARED_MEMORY
+from tests.conftest import StartGateway
+from upscale_client import AsyncUpscaleClient, InternalError, UnavailableError, UpscaleClient, Upscaled, UpscaleError
+
+Pixels = NDArray[np.uint8]
+FRAME = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def own_triton(repository: Path) -> Iterator[EmbeddedTriton]:
+    """A Triton that may be harmed."""
+    server = EmbeddedTriton(repository)
+    server.start()
+    yield server
+    server.stop()
+
+
+def health(gateway: GatewayProcess) -> int:
+    with grpc.insecure_channel(gateway.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        return stub.Check(health_pb2.HealthCheckRequest(), timeout=2).status  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def metric(gateway: GatewayProcess, name: str) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.metrics_port}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+
+def until_served(client: UpscaleClient, timeout_s: float = 10) -> float:
+    """Seconds until a frame is answered again; meanwhile only retryable errors are allowed."""
+    began = time.monotonic()
+    while True:
+        try:
+            client.upscale(FRAME)
+            return time.monotonic() - began
+        except UpscaleError as error:
+            if not error.retryable or time.monotonic() - began > timeout_s:
+                raise
+        time.sleep(0.05)
+
+
+async def test_a_killed_triton_fails_its_frames_only_and_is_used_again_on_its_return(
+    own_triton: EmbeddedTriton, start_gateway: StartGateway, lr_720p: Pixels
+) -> None:
+    gateway = start_gateway(own_triton.url)
+    async with AsyncUpscaleClient(gateway.address) as client:
+        before = (await client.upscale(FRAME)).array
+        in_flight = [asyncio.create_task(client.upscale(lr_720p)) for _ in range(4)]
+        await asyncio.sleep(0.2)
+        own_triton.kill()
+        results = await asyncio.gather(*in_flight, return_exceptions=True)
+        assert all(isinstance(result, (UnavailableError, Upscaled)) for result in results), results
+        assert any(isinstance(result, UnavailableError) for result in results)
+
+    with UpscaleClient(gateway.address) as client:
+        began = time.monotonic()
+        with pytest.raises(UnavailableError) as caught:
+            client.upscale(FRAME)
+        assert caught.value.reason == "BACKEND_UNAVAILABLE"
+        assert time.monotonic() - began < 1, "a gateway that knows Triton is gone says so at once"
+        await asyncio.sleep(1)
+        assert health(gateway) == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert metric(gateway, "upscale_triton_up") == 0
+
+        own_triton.start()
+        assert until_served(client) < 2, "back within two seconds of Triton's return"
+        assert np.array_equal(client.upscale(FRAME).array, before)
+        assert health(gateway) == health_pb2.HealthCheckResponse.SERVING
+        await asyncio.sleep(0.5)
+        assert metric(gateway, 'upscale_slots{state="used"}') == metric(gateway, 'upscale_slots{state="retired"}') == 0
+    gateway.stop()
+
+
+async def test_a_hung_triton_is_given_up_and_its_late_answers_harm_nobody(
+    own_triton: EmbeddedTriton, start_gateway: StartGateway, lr_720p: Pixels
+) -> None:
+    gateway = start_gateway(own_triton.url, infer_timeout_s=1.0)
+    async with AsyncUpscaleClient(gateway.address) as client:
+        white = np.full_like(lr_720p, 255)
+        await client.upscale(white)
+        os.killpg(own_triton.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            with pytest.raises(UnavailableError, match=r"gave no answer|is not there|is not ready"):
+                await client.upscale(white)
+            assert time.monotonic() - began < 4
+        finally:
+            os.killpg(own_triton.pid, signal.SIGCONT)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                answer = await client.upscale(np.zeros_like(lr_720p))
+                break
+            except UnavailableError:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+        assert int(answer.array.max()) <= 1, "a white frame's late answer was written over a black frame's"
+    gateway.stop()
+
+
+def test_a_model_that_is_unloaded_is_unavailable_until_it_is_loaded(
+    own_triton: EmbeddedTriton, start_gateway: StartGateway
+) -> None:
+    gateway = start_gateway(own_triton.url)
+    direct = InferenceServerClient(own_triton.url)
+    with UpscaleClient(gateway.address) as client:
+        direct.unload_model("runet_x2_clean")
+        time.sleep(1)  # the gateway looks twice a second
+        with pytest.raises(UnavailableError, match="runet_x2_clean is not ready"):
+            client.upscale(FRAME, scale=2)
+        assert client.upscale(FRAME, scale=3).variant == "runet_x3_clean"
+        assert {served.name: served.ready for served in client.list_models()} == {
+            "runet_x2_clean": False,
+            "runet_x3_clean": True,
+        }
+        direct.load_model("runet_x2_clean")
+        time.sleep(1)
+        assert client.upscale(FRAME, scale=2).variant == "runet_x2_clean"
+    gateway.stop()
+
+
+async def test_sigterm_under_load_finishes_what_is_in_flight(
+    triton: EmbeddedTriton, start_gateway: StartGateway, lr_720p: Pixels
+) -> None:
+    regions = set(SHARED_MEMORY.glob("upscale-frames-*"))
+    gateway = start_gateway(triton.url)
+    async with AsyncUpscaleClient(gateway.address) as client:
+        accepted = [asyncio.create_task(client.upscale(lr_720p)) for _ in range(6)]
+        await asyncio.sleep(0.4)
+        gateway.terminate()
+        await asyncio.sleep(0.1)
+        late = await asyncio.gather(client.upscale(FRAME), return_exceptions=True)
+        assert isinstance(late[0], UnavailableError), late
+        answers = await asyncio.gather(*accepted)
+        assert all(answer.width == 3840 for answer in answers)
+        assert await asyncio.to_thread(gateway.wait) == 0
+    assert set(SHARED_MEMORY.glob("upscale-frames-*")) <= regions
+
+
+async def test_a_gateway_that_starts_first_waits_for_triton(
+    own_triton: EmbeddedTriton, start_gateway: StartGateway
+) -> None:
+    own_triton.stop()
+    starting = asyncio.create_task(asyncio.to_thread(start_gateway, own_triton.url))
+    await asyncio.sleep(2)
+    assert not starting.done(), "it must not call itself ready without Triton"
+    await asyncio.to_thread(own_triton.start)
+    gateway = await starting
+    async with AsyncUpscaleClient(gateway.address) as client:
+        assert (await client.upscale(FRAME)).width == 480
+    gateway.stop()
+
+
+def test_a_repository_without_models_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EmbeddedTritonError, match=r"no models in .*: run 'python export/ --model runet' first"):
+        EmbeddedTriton(tmp_path).start()
+
+
+def test_a_broken_model_is_told_from_tritons_log(repository: Path, tmp_path: Path) -> None:
+    variant = tmp_path / "runet_x2_clean"
+    (variant / "1").mkdir(parents=True)
+    (variant / "1" / "model.onnx").write_bytes(b"not a model")
+    (variant / "config.pbtxt").write_text((repository / "runet_x2_clean" / "config.pbtxt").read_text())
+    with pytest.raises(EmbeddedTritonError, match=r"(?s)before it was ready.*failed to load 'runet_x2_clean'"):
+        EmbeddedTriton(tmp_path).start()
+
+
+def test_a_model_that_fails_is_our_fault_not_the_clients(
+    repository: Path, tmp_path: Path, start_gateway: StartGateway
+) -> None:
+    """The x3 network under the x2 variant's name answers with the wrong shape, which no slot can hold."""
+    variant = tmp_path / "runet_x2_clean"
+    (variant / "1").mkdir(parents=True)
+    (variant / "1" / "model.onnx").write_bytes((repository / "runet_x3_clean" / "1" / "model.onnx").read_bytes())
+    (variant / "config.pbtxt").write_text((repository / "runet_x2_clean" / "config.pbtxt").read_text())
+    with EmbeddedTriton(tmp_path) as triton:
+        gateway = start_gateway(triton.url)
+        with UpscaleClient(gateway.address) as client, pytest.raises(InternalError) as caught:
+            client.upscale(FRAME)
+        assert caught.value.reason == "INTERNAL"
+        assert "the server's log says why" in str(caught.value)
+        gateway.stop()

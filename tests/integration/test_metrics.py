@@ -1,0 +1,104 @@
+"""A real Prometheus scrapes the real gateway."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy.embedded.server import free_port
+from deploy.local import GatewayProcess
+from service.metrics import Metrics
+from upscale_client import UpscaleClient, UpscaleError
+
+Query = Callable[[str], dict[str, float]]
+FRAME = np.zeros((90, 160, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def query(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Query]:
+    """Ask a Prometheus that scrapes the gateway; a result by its labels other than job and instance."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    program = shutil.which("prometheus", path=str(Path(sys.executable).parent)) or shutil.which("prometheus")
+    assert program, "no prometheus: 'make test' fetches it"
+    config = {
+        "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
+        "scrape_configs": [
+            {"job_name": "gateway", "static_configs": [{"targets": [f"127.0.0.1:{gateway.metrics_port}"]}]}
+        ],
+    }
+    (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
+    address = f"127.0.0.1:{free_port()}"
+    command = [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=log)
+
+    def ask(expression: str) -> dict[str, float]:
+        url = f"http://{address}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            results = json.load(answer)["data"]["result"]
+        ours = ("__name__", "instance", "job")
+        return {
+            ",".join(value for key, value in sorted(result["metric"].items()) if key not in ours): float(
+                result["value"][1]
+            )
+            for result in results
+        }
+
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            if ask("up") == {"": 1.0}:
+                break
+        except OSError:
+            pass
+        assert time.monotonic() < deadline, (folder / "log").read_text()[-2000:]
+        time.sleep(0.1)
+    yield ask
+    process.terminate()
+    process.wait(10)
+
+
+def test_what_happens_is_counted(query: Query, client: UpscaleClient) -> None:
+    before = query("upscale_frames_total")
+    for _ in range(3):
+        client.upscale(FRAME, scale=2, budget_s=30)
+    with pytest.raises(UpscaleError):
+        client.upscale(FRAME, model="nope")
+    time.sleep(1)
+    after = query("upscale_frames_total")
+    grown = {labels: count - before.get(labels, 0) for labels, count in after.items() if count != before.get(labels, 0)}
+    assert grown == {"OK,Upscale,runet_x2_clean": 3, "NOT_FOUND,Upscale": 1}
+    assert query("upscale_triton_up").popitem()[1] == 1
+    assert query("upscale_inflight_frames") == {"": 0}
+    assert sum(query("upscale_slots").values()) == 16
+    assert query('grpc_server_handled_total{grpc_code="NOT_FOUND"}').popitem()[1] >= 1
+
+
+def test_stages_make_the_total(query: Query, client: UpscaleClient) -> None:
+    client.upscale(FRAME, scale=2)
+    time.sleep(1)
+    sums = query('upscale_frame_seconds_sum{variant="runet_x2_clean"}')
+    stages = {labels.split(",")[0]: seconds for labels, seconds in sums.items()}
+    assert stages.keys() == {"receive", "decode", "queue", "infer", "encode", "total"}
+    assert sum(seconds for stage, seconds in stages.items() if stage != "total") == pytest.approx(stages["total"])
+    share = query(
+        'sum(upscale_frame_seconds_bucket{stage="total",le="10.0"}) / sum(upscale_frame_seconds_count{stage="total"})'
+    )
+    assert share == {"": 1.0}
+
+
+def test_every_metric_has_its_prefix_a_help_and_base_units() -> None:
+    for family in Metrics().registry.collect():
+        assert family.name.startswith(("upscale_", "grpc_server_"))
+        assert family.documentation.endswith(".")
+        assert not family.name.endswith(("_ms", "_milliseconds", "_kb"))

@@ -1,0 +1,218 @@
+"""The export: what it writes, and that it writes nothing it has not proved."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from google.protobuf import text_format
+from torch import nn
+from tritonclient.grpc import model_config_pb2 as _model_config_pb2
+
+from export.errors import MissingToolError, ParityError, RepositoryError
+from export.exporter import export_variant
+from export.graph import deployed_graph, reference_graph
+from export.repository import write_variant
+from export.to_engine import FrameShapes, to_engine
+from export.to_onnx import to_onnx
+from export.triton_config import triton_config
+from export.verify import verify_onnx
+from models.registry import get
+from models.weights import WEIGHTS_DIR, digest, weights_path
+
+model_config_pb2: Any = _model_config_pb2
+ROOT = Path(__file__).resolve().parents[3]
+SPEC = get("runet")
+
+
+def trained(scale: int = 2) -> nn.Module:
+    torch.manual_seed(0)
+    network = SPEC.build(scale).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    return network
+
+
+def export(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "export/", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_a_variant_is_written_whole(repository: Path) -> None:
+    folder = repository / "runet_x2_clean"
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == [
+        "1/model.onnx",
+        "config.pbtxt",
+        "manifest.json",
+    ]
+    assert sorted(path.name for path in repository.iterdir()) == ["runet_x2_clean", "runet_x3_clean"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["weights_sha256"] == digest(weights_path(SPEC, 2, "clean"))
+    assert manifest["parameters"] == 66_764
+    assert manifest["parity"]["max_difference"] <= manifest["parity"]["tolerance"] == 1
+    assert {"torch", "onnx", "onnxruntime"} <= manifest["versions"].keys()
+
+
+def test_the_config_is_what_triton_reads(repository: Path) -> None:
+    text = (repository / "runet_x3_clean" / "config.pbtxt").read_text()
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
+    assert (config.name, config.backend, config.max_batch_size) == ("runet_x3_clean", "onnxruntime", 8)
+    assert (config.input[0].name, list(config.input[0].dims)) == ("lr_frames", [-1, -1, 3])
+    assert config.output[0].data_type == config.input[0].data_type == model_config_pb2.TYPE_UINT8
+    assert config.dynamic_batching.max_queue_delay_microseconds == 0
+    assert config.dynamic_batching.default_queue_policy.max_queue_size > 0
+    assert list(config.model_warmup[0].inputs["lr_frames"].dims) == [720, 1280, 3]
+    assert {key: value.string_value for key, value in config.parameters.items()} == {
+        "model": "runet",
+        "scale": "3",
+        "profile": "clean",
+    }
+
+
+def test_the_model_has_plain_uint8_borders(repository: Path) -> None:
+    model = onnx.load(repository / "runet_x2_clean" / "1" / "model.onnx")
+    for value in (model.graph.input[0], model.graph.output[0]):
+        assert value.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+        dimensions = value.type.tensor_type.shape.dim
+        assert dimensions[3].dim_value == 3
+        assert all(dimension.dim_param.isidentifier() for dimension in list(dimensions)[:3])
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_random_weights_survive_the_export(scale: int, dtype: torch.dtype) -> None:
+    network = trained(scale)
+    parity = verify_onnx(to_onnx(deployed_graph(SPEC, network, dtype)), reference_graph(SPEC, network))
+    assert parity.max_difference <= 1
+    assert len(parity.frames) == 4
+
+
+def test_a_model_that_computes_something_else_is_refused() -> None:
+    network = trained()
+    other = trained()
+    with torch.no_grad():
+        other.get_parameter("tail.bias").add_(0.02)
+    with pytest.raises(ParityError, match=r"differs from PyTorch by \d+ grey levels \(allowed: 1\)"):
+        verify_onnx(to_onnx(deployed_graph(SPEC, other)), reference_graph(SPEC, network))
+
+
+def test_a_failed_proof_leaves_the_repository_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ParityError("no")
+
+    monkeypatch.setattr("export.exporter.verify_onnx", fail)
+    with pytest.raises(ParityError):
+        export_variant(SPEC, 2, "clean", repository=tmp_path, weights=WEIGHTS_DIR)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exported_variant_replaces_the_old_one(tmp_path: Path) -> None:
+    for content in (b"old", b"new"):
+        write_variant(tmp_path, "v", "config", "model.onnx", content, {"a": 1})
+    assert (tmp_path / "v" / "1" / "model.onnx").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["v"]
+
+
+def test_a_full_disk_leaves_the_old_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_variant(tmp_path, "v", "config", "model.onnx", b"old", {})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(RepositoryError, match="No space left on device"):
+        write_variant(tmp_path, "v", "config", "model.onnx", b"new", {})
+    assert (tmp_path / "v" / "1" / "model.onnx").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["v"]
+
+
+def test_the_tensorrt_config_names_the_plan() -> None:
+    text = triton_config("v", "tensorrt", parameters={}, max_batch=4, warm_up=(720, 1280))
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
+    assert (config.backend, config.default_model_filename) == ("tensorrt", "model.plan")
+
+
+def test_tensorrt_without_tensorrt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setenv("PATH", "")
+    shapes = FrameShapes((16, 16), (1080, 1920), (1080, 1920), 8)
+    with pytest.raises(MissingToolError, match="needs the 'tensorrt' Python package or 'trtexec'"):
+        to_engine(onnx.ModelProto(), "fp16", shapes)
+
+
+def test_trtexec_is_the_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for trtexec: it checks nothing of TensorRT, only that we call it as documented and read its answer."""
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    program = tmp_path / "trtexec"
+    program.write_text(
+        '#!/bin/bash\nfor a in "$@"; do case $a in --saveEngine=*) printf "%s " "$@" > "${a#*=}";; esac; done\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    shapes = FrameShapes((16, 16), (1080, 1920), (1080, 1920), 8)
+    engine, facts = to_engine(onnx.ModelProto(), "fp16", shapes)
+    assert b"--maxShapes=lr_frames:8x1080x1920x3" in engine
+    assert b"--stronglyTyped" in engine
+    assert facts["precision"] == "fp16"
+    program.write_text('#!/bin/bash\necho "[E] no GPU"\nexit 1\n')
+    with pytest.raises(Exception, match=r"trtexec failed: \[E\] no GPU"):
+        to_engine(onnx.ModelProto(), "fp16", shapes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "nope"], "export: unknown model 'nope'; known are: "),
+        (
+            ["--model", "runet", "--weights", "/nowhere"],
+            "export: no weights at /nowhere/runet_x2_clean.safetensors: train",
+        ),
+        (
+            ["--model", "runet", "--repository", "/proc/nowhere"],
+            "export: cannot create the model repository /proc/nowhere",
+        ),
+        (["--model", "runet", "--repository", "Makefile/x"], "export: cannot create the model repository Makefile/x"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], words: str, tmp_path: Path) -> None:
+    if "--repository" not in arguments:
+        arguments = [*arguments, "--repository", str(tmp_path)]
+    done = export(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(words)
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_runs_from_anywhere_and_says_what_it_did(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "export"),
+            "--model",
+            "runet",
+            "--scale",
+            "2",
+            "--repository",
+            str(tmp_path / "new"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "66,764 parameters, onnx fp32, max difference to PyTorch" in done.stdout
+    session = onnxruntime.InferenceSession(tmp_path / "new" / "runet_x2_clean" / "1" / "model.onnx")
+    (answer,) = session.run(None, {"lr_frames": np.zeros((1, 33, 47, 3), np.uint8)})
+    assert np.asarray(answer).shape == (1, 66, 94, 3)
