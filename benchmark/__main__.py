@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from benchmark import overhead
+from benchmark import engines, overhead
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -15,6 +15,7 @@ def benchmark() -> None:
 
 
 app.command("overhead")(overhead.command)
+app.command("engines")(engines.command)
 
 if __name__ == "__main__":
     app(prog_name="python -m benchmark")
