@@ -55,7 +55,7 @@ class Gateway:
         self._scheduler = Scheduler(self._triton, self._metrics.batch_started, self._metrics.frame_shed)
         self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
         self._health: Any = health.HealthServicer()
-        self._stopping = False
+        self._ready: bool | None = None
         self._background: list[asyncio.Task[None]] = []
         self._server = grpc.aio.server(
             interceptors=[CallInterceptor(self._metrics)],
@@ -104,7 +104,6 @@ class Gateway:
 
     async def stop(self) -> None:
         """Finish what is in flight, then stop: first what takes work, last what shows how it went."""
-        self._stopping = True
         began = time.monotonic()
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._settings.shutdown_grace_s)
@@ -122,11 +121,15 @@ class Gateway:
         """What Triton serves has been looked at; tell the catalogue, the metrics and the health checks."""
         self._catalog.update(variants)
         self._metrics.triton(self._triton.url, self._triton.up)
-        if not self._stopping:
-            ready = bool(variants)
-            status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-            for name in ("", SERVICE):
-                asyncio.get_running_loop().create_task(self._health.set(name, status))
+        ready = bool(variants)
+        if ready != self._ready:
+            self._ready = ready
+            self._health_told = asyncio.create_task(self._tell_health(ready))
+
+    async def _tell_health(self, ready: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", SERVICE):
+            await self._health.set(name, status)  # changes nothing once the graceful shutdown has begun
 
     async def _watch_gauges(self) -> None:
         while True:

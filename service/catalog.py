@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from service.errors import FrameInvalidError, ModelUnknownError
+from service.errors import BackendUnavailableError, FrameInvalidError, ModelUnknownError
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,15 @@ class Catalog:
         Raises:
             ModelUnknownError: there is no such model, profile or scale; the message lists those there are.
             FrameInvalidError: the answer would be too large.
+            BackendUnavailableError: nothing has been served yet, so nobody can say.
         """
+        if not self._known:
+            raise BackendUnavailableError("no models are known yet: Triton has not been reached, or holds none")
         model = model or self.default_model
         profile = profile or self.default_profile
         of_model = [variant for variant in self._known.values() if variant.model == model]
         if not of_model:
-            known = ", ".join(sorted({variant.model for variant in self._known.values()})) or "none yet"
+            known = ", ".join(sorted({variant.model for variant in self._known.values()}))
             raise ModelUnknownError(f"model {model!r} is not served; served are: {known}")
         of_profile = {variant.scale: variant for variant in of_model if variant.profile == profile}
         if not of_profile:

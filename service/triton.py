@@ -63,6 +63,8 @@ class Triton:
         self._infer_timeout_s = infer_timeout_s
         self._on_change = on_change
         self._registered: dict[str, asyncio.Task[None]] = {}
+        self._variants: dict[str, Variant | None] = {}
+        self._late = False
         # Its own pool: after Triton's return, gRPC's shared one would sit out a back-off of up to two minutes.
         options = [
             ("grpc.max_receive_message_length", -1),
@@ -82,43 +84,43 @@ class Triton:
 
     async def look(self) -> None:
         """Find out whether Triton is there and which variants it serves, and tell `on_change`."""
-        variants: list[Variant] = []
         try:
-            up = bool(await self._client.is_server_live(client_timeout=_POLL_TIMEOUT_S))
-            if up:
-                variants = await self._variants()
-                await self._unregister_removed()
-        except InferenceServerException:
-            up = False
+            index = await self._client.get_model_repository_index(client_timeout=_POLL_TIMEOUT_S)
+            ready = {entry.name for entry in index.models if entry.state == "READY"}
+            # A configuration stays what it is while its model is loaded; it is asked for once.
+            self._variants = {
+                name: self._variants[name] if name in self._variants else await self._variant(name) for name in ready
+            }
+            await self._unregister_removed()
+            up, self._late = True, False
+        except InferenceServerException as error:
+            late = str(error.status()) == "StatusCode.DEADLINE_EXCEEDED"
+            # One late answer is a busy machine, two are a hung server.
+            up = self.up and late and not self._late
+            self._late = late
         if up != self.up:
             log.info("Triton at %s is %s", self.url, "up" if up else "gone")
         self.up = up
         if not up:
             self._registered.clear()
-        self._on_change(variants)
+            self._variants.clear()
+        self._on_change([variant for variant in self._variants.values() if variant])
 
-    async def _variants(self) -> list[Variant]:
-        index = await self._client.get_model_repository_index(client_timeout=_POLL_TIMEOUT_S)
-        variants: list[Variant] = []
-        for entry in index.models:
-            if entry.state != "READY":
-                continue
-            answer = await self._client.get_model_config(entry.name, client_timeout=_POLL_TIMEOUT_S)
-            config = answer.config
-            parameters = {key: value.string_value for key, value in config.parameters.items()}
-            if not {"model", "scale", "profile"} <= parameters.keys():
-                continue  # somebody else's model
-            variants.append(
-                Variant(
-                    name=config.name,
-                    model=parameters["model"],
-                    scale=int(parameters["scale"]),
-                    profile=parameters["profile"],
-                    max_batch_frames=max(1, config.max_batch_size),
-                    instances=max(1, sum(group.count for group in config.instance_group)),
-                )
-            )
-        return variants
+    async def _variant(self, name: str) -> Variant | None:
+        """The variant that a model of Triton's is, or None for somebody else's model."""
+        answer = await self._client.get_model_config(name, client_timeout=_POLL_TIMEOUT_S)
+        config = answer.config
+        parameters = {key: value.string_value for key, value in config.parameters.items()}
+        if not {"model", "scale", "profile"} <= parameters.keys():
+            return None
+        return Variant(
+            name=config.name,
+            model=parameters["model"],
+            scale=int(parameters["scale"]),
+            profile=parameters["profile"],
+            max_batch_frames=max(1, config.max_batch_size),
+            instances=max(1, sum(group.count for group in config.instance_group)),
+        )
 
     async def infer(self, variant: Variant, batch: Batch) -> None:
         """Fill the batch's outputs from its inputs.

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -147,10 +148,14 @@ async def test_sigterm_under_load_finishes_what_is_in_flight(
 ) -> None:
     regions = set(SHARED_MEMORY.glob("upscale-frames-*"))
     gateway = start_gateway(triton.url)
-    async with AsyncUpscaleClient(gateway.address) as client:
+    async with AsyncUpscaleClient(gateway.address) as client, grpc.aio.insecure_channel(gateway.address) as channel:
+        watch: Any = health_pb2_grpc.HealthStub(channel)
+        statuses = watch.Watch(health_pb2.HealthCheckRequest())
+        assert (await statuses.read()).status == health_pb2.HealthCheckResponse.SERVING
         accepted = [asyncio.create_task(client.upscale(lr_720p)) for _ in range(6)]
         await asyncio.sleep(0.4)
         gateway.terminate()
+        assert (await statuses.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         await asyncio.sleep(0.1)
         late = await asyncio.gather(client.upscale(FRAME), return_exceptions=True)
         assert isinstance(late[0], UnavailableError), late

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.catalog import Catalog, Variant
-from service.errors import FrameInvalidError, ModelUnknownError
+from service.errors import BackendUnavailableError, FrameInvalidError, ModelUnknownError
 
 RUNET = [Variant(f"runet_x{scale}_clean", "runet", scale, "clean", 8, 1) for scale in (2, 3)]
 OTHER = Variant("repnet_x2_compressed", "repnet", 2, "compressed", 8, 1)
@@ -55,6 +55,11 @@ def test_an_answer_beyond_4k_is_refused(catalog: Catalog, scale: int) -> None:
 def test_an_absurd_size_is_refused(catalog: Catalog) -> None:
     with pytest.raises(FrameInvalidError):
         catalog.resolve("", 0, "", 2**32 - 1, 2**32 - 1)
+
+
+def test_before_triton_was_reached_nothing_is_unknown() -> None:
+    with pytest.raises(BackendUnavailableError, match="no models are known yet"):
+        Catalog("runet", "clean", 3840 * 2160).resolve("nope", 0, "", 640, 360)
 
 
 def test_a_variant_that_goes_away_stays_known_but_is_not_ready(catalog: Catalog) -> None:
