@@ -107,9 +107,9 @@ class _Direct:
         answer = InferRequestedOutput("sr_frames")
         answer.set_shared_memory(self._name, self._out_bytes, self._in_bytes)
         self._client.infer(_VARIANT, [frames], outputs=[answer])
-        return shared_memory.get_contents_as_numpy(self._region, np.uint8, self._shape, self._in_bytes)
+        return shared_memory.get_contents_as_numpy(self._region, np.uint8, self._shape, self._in_bytes)[0]
 
     def by_bytes(self) -> NDArray[np.uint8]:
         frames = InferInput("lr_frames", list(self._frame.shape), "UINT8")
         frames.set_data_from_numpy(self._frame)
-        return self._client.infer(_VARIANT, [frames]).as_numpy("sr_frames")
+        return self._client.infer(_VARIANT, [frames]).as_numpy("sr_frames")[0]

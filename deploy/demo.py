@@ -49,6 +49,7 @@ def demo(
         print(f"deploy.demo: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 
+    Image.fromarray(lr).save(out / "demo_lr.png")
     png = out / "demo_4k.png"
     png.write_bytes(answer.data)
     sr = np.asarray(Image.open(png))

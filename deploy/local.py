@@ -182,7 +182,7 @@ def serve(
     print(
         f"\nready: gRPC on port {gateway.port}, metrics at http://127.0.0.1:{gateway.metrics_port}/metrics", flush=True
     )
-    print(f"try:   upscale4k samples/nuthatch_1080p.png -o out/nuthatch.png --address {gateway.address}", flush=True)
+    print(f"try:   .venv/bin/upscale4k picture.jpg -o picture_4k.png --address {gateway.address}", flush=True)
     print("Ctrl-C stops both.\n", flush=True)
     signal.sigwait(stop_signals)
     stack.stop()

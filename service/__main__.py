@@ -10,6 +10,7 @@ import sys
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
+from service.allocator import keep_large_buffers
 from service.app import StartError, serve
 from service.settings import Settings, unknown_variables
 
@@ -28,6 +29,8 @@ def main() -> None:
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in unknown_variables(os.environ):
         log.warning("%s is no setting: is it misspelt?", name)
+    if not keep_large_buffers():
+        log.warning("the allocator cannot be tuned here: frames will cost page faults")
     log.info("settings: %s", settings.model_dump_json())
     try:
         asyncio.run(serve(settings))
