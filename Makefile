@@ -30,7 +30,7 @@ demo: $(READY)  ## upscale a real frame to 4K, end to end, and show how the time
 	$(BIN)/python -m deploy.demo $(ARGS)
 
 serve: $(READY)  ## embedded Triton and gateway on ports 50051 (gRPC) and 9464 (/metrics), until Ctrl-C
-	test -d model_repository/runet_x2_clean || $(BIN)/python export/ --model runet
+	test -d model_repository/runet_x3_clean || $(BIN)/python export/ --model runet
 	exec $(BIN)/python -m deploy.local $(ARGS)
 
 test: $(READY) $(BIN)/prometheus  ## every check and every test

@@ -96,6 +96,11 @@ class GatewayProcess:
                     raise LocalStackError(f"the gateway was not ready after {timeout_s:.0f} s")
                 time.sleep(0.05)
 
+    @property
+    def running(self) -> bool:
+        """Whether the process is alive."""
+        return self._process is not None and self._process.poll() is None
+
     def terminate(self) -> None:
         """Ask it to stop, and do not wait."""
         if self._process is not None:
@@ -184,8 +189,14 @@ def serve(
     )
     print(f"try:   .venv/bin/upscale4k picture.jpg -o picture_4k.png --address {gateway.address}", flush=True)
     print("Ctrl-C stops both.\n", flush=True)
-    signal.sigwait(stop_signals)
+    ended = ""
+    while not ended and signal.sigtimedwait(stop_signals, 1) is None:
+        ended = "" if gateway.running else "the gateway"
+        ended = ended if triton.running else f"Triton (its log: {triton_log})"
     stack.stop()
+    if ended:
+        print(f"deploy.local: {ended} ended by itself; stopped the rest", file=sys.stderr)
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,11 @@ class EmbeddedTriton:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether the server's process is alive."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self, timeout_s: float = 120) -> None:
         """Start the server and wait until every model is ready.
 

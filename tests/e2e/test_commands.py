@@ -12,6 +12,7 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -20,6 +21,12 @@ from upscale_client import UpscaleClient
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "samples" / "nuthatch_4k.jpg"
+
+
+def processes_of(repository: Path) -> list[psutil.Process]:
+    """The tritonservers on a repository."""
+    argument = f"--model-repository={repository}"
+    return [process for process in psutil.process_iter(["cmdline"]) if argument in (process.info["cmdline"] or ())]
 
 
 @pytest.mark.parametrize("scale", [2, 3])
@@ -69,8 +76,28 @@ def test_serve_until_ctrl_c(repository: Path, tmp_path: Path) -> None:
             assert b"upscale_triton_up" in answer.read()
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(40) == 0
-    listening = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(repository) not in listening, "something was left running"
+    assert not processes_of(repository), "something was left running"
+
+
+def test_serve_ends_when_a_part_of_it_does(repository: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"UPSCALE_PORT": str(free_port()), "UPSCALE_METRICS_PORT": str(free_port())}
+    command = [sys.executable, "-m", "deploy.local", "--triton-port=0", "--triton-metrics-port=0"]
+    with subprocess.Popen(
+        [*command, f"--repository={repository}", f"--triton-log={tmp_path / 'triton.log'}"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while "Ctrl-C" not in process.stdout.readline():
+            assert process.poll() is None
+        (server,) = processes_of(repository)
+        server.kill()
+        _, errors = process.communicate(timeout=40)
+    assert process.returncode == 1
+    assert "deploy.local: Triton (its log:" in errors
 
 
 def test_serve_without_models_says_what_to_do(tmp_path: Path) -> None:
