@@ -18,6 +18,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from service.errors import OverloadedError
 from service.settings import RGB_BYTES
@@ -51,7 +52,10 @@ class FrameSize:
 
 
 class Slot:
-    """Room for one frame and its answer; memory of a lane, held until the last holder releases it."""
+    """Room for one frame and its answer; memory of a lane, held until the last holder releases it.
+
+    Who takes it is its first holder; as a context manager it is released at the end of the block.
+    """
 
     def __init__(self, lane: Lane, index: int) -> None:
         self.lane = lane
@@ -67,6 +71,12 @@ class Slot:
     def output(self) -> memoryview:
         """The answer: RGB24, the frame's bytes times scale squared."""
         return self.lane.outputs(self.index, 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def hold(self) -> None:
         """One more holder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,14 @@ from google.protobuf.duration_pb2 import Duration
 
 from service import codec
 from service.catalog import Catalog
-from service.errors import BackendUnavailableError, BudgetSpentError, OverloadedError, RequestInvalidError, UpscaleError
+from service.errors import (
+    BackendUnavailableError,
+    BudgetSpentError,
+    InternalError,
+    OverloadedError,
+    RequestInvalidError,
+    UpscaleError,
+)
 from service.frames import FrameSize, FrameStore, Slot
 from service.interceptors import arrival
 from service.metrics import Metrics
@@ -65,8 +71,7 @@ class UpscaleServicer(pb_grpc.UpscaleServiceServicer):
                 raise BackendUnavailableError(f"{variant.name} is not ready: Triton is gone or does not hold it now")
             deadline = _deadline(clock, budget_s, context.time_remaining())
 
-            slot = self._frames.take(FrameSize(info.height, info.width, variant.scale))
-            with contextlib.closing(_Holder(slot)):
+            with self._frames.take(FrameSize(info.height, info.width, variant.scale)) as slot:
                 await self._with_codec(slot, info.encoding, codec.decode, info, slot)
                 clock.lap("decode")
                 batch_frames = await self._scheduler.infer(variant, slot, deadline, lambda: clock.lap("queue"))
@@ -80,6 +85,9 @@ class UpscaleServicer(pb_grpc.UpscaleServiceServicer):
             raise
         except asyncio.CancelledError:
             self._metrics.frame_failed(variant_name, "CANCELLED")
+            raise
+        except Exception:
+            self._metrics.frame_failed(variant_name, InternalError.code.name)
             raise
         self._metrics.frame_done(variant.name, clock, budget_s)
         return pb.UpscaleResponse(
@@ -129,13 +137,6 @@ class UpscaleServicer(pb_grpc.UpscaleServiceServicer):
         job = self._codecs.submit(work, *arguments)
         job.add_done_callback(lambda _: loop.call_soon_threadsafe(slot.release))
         return await asyncio.wrap_future(job)
-
-
-class _Holder:
-    """Releases a slot when the call that took it ends, however it ends."""
-
-    def __init__(self, slot: Slot) -> None:
-        self.close = slot.release
 
 
 def _budget(request: pb.UpscaleRequest) -> float | None:
