@@ -147,13 +147,14 @@ async def test_a_full_gateway_refuses_at_once_and_serves_the_rest(
 
 async def test_a_budget_that_ends_in_the_queue_ends_the_wait(gateway: GatewayProcess, lr_720p: Pixels) -> None:
     async with AsyncUpscaleClient(gateway.address) as client:
-        busy = [asyncio.create_task(client.upscale(lr_720p)) for _ in range(3)]
-        await asyncio.sleep(0.1)
+        busy = [asyncio.create_task(client.upscale(lr_720p)) for _ in range(8)]
+        await asyncio.sleep(0.2)
+        # Of another size, so that it cannot ride with those before it.
         with pytest.raises(BudgetSpentError) as caught:
-            await client.upscale(lr_720p, budget_s=0.08)
+            await client.upscale(FRAME, scale=3, budget_s=0.05)
         assert caught.value.reason == "BUDGET_SPENT"
         with pytest.raises(BudgetSpentError):
-            await client.upscale(lr_720p, timeout_s=0.1)
+            await client.upscale(FRAME, scale=3, timeout_s=0.05)
         assert all(answer.width == 3840 for answer in await asyncio.gather(*busy))
 
 
