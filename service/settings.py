@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     """Host and port of Triton's gRPC endpoint."""
     triton_shared_memory: Literal["auto", "on", "off"] = "auto"
     """How frames reach Triton. auto: by shared memory if Triton shares /dev/shm with the gateway, as bytes if not. on:
-    refuse to start without. off: always as bytes."""
+    by shared memory or not at all. off: always as bytes."""
     triton_poll_s: float = Field(default=0.5, gt=0)
     """How often Triton's readiness and its models are looked at, in seconds."""
     infer_timeout_s: float = Field(default=10.0, gt=0)

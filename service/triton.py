@@ -58,8 +58,8 @@ class Triton:
         self.url = url
         self.up = False
         self._frames = frames
+        self._shared_memory = shared_memory
         self._by_shared_memory = shared_memory != "off"
-        self._shared_memory_required = shared_memory == "on"
         self._infer_timeout_s = infer_timeout_s
         self._on_change = on_change
         self._registered: dict[str, asyncio.Task[None]] = {}
@@ -79,7 +79,13 @@ class Triton:
     async def watch(self, every_s: float) -> None:
         """Look at Triton again and again, until cancelled."""
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                # Whatever it was, it must not end the watch: the gateway would believe for ever what it saw last.
+                log.exception("looking at Triton at %s failed. This is a bug.", self.url)
+                self._gone()
+                self._on_change([])
             await asyncio.sleep(every_s)
 
     async def look(self) -> None:
@@ -98,20 +104,26 @@ class Triton:
             # One late answer is a busy machine, two are a hung server.
             up = self.up and late and not self._late
             self._late = late
-        if up != self.up:
-            log.info("Triton at %s is %s", self.url, "up" if up else "gone")
-        self.up = up
-        if not up:
-            self._registered.clear()
-            self._variants.clear()
+        if up and not self.up:
+            log.info("Triton at %s is up", self.url)
+            self._by_shared_memory = self._shared_memory != "off"
+            self.up = True
+        elif self.up and not up:
+            log.warning("Triton at %s is gone", self.url)
+            self._gone()
         self._on_change([variant for variant in self._variants.values() if variant])
+
+    def _gone(self) -> None:
+        self.up = False
+        self._registered.clear()
+        self._variants.clear()
 
     async def _variant(self, name: str) -> Variant | None:
         """The variant that a model of Triton's is, or None for somebody else's model."""
         answer = await self._client.get_model_config(name, client_timeout=_POLL_TIMEOUT_S)
         config = answer.config
         parameters = {key: value.string_value for key, value in config.parameters.items()}
-        if not {"model", "scale", "profile"} <= parameters.keys():
+        if not {"model", "scale", "profile"} <= parameters.keys() or not parameters["scale"].isdigit():
             return None
         return Variant(
             name=config.name,
@@ -177,8 +189,12 @@ class Triton:
             await asyncio.shield(task)
         except InferenceServerException as error:
             self._registered.pop(lane.name, None)
-            if error.status() in _GONE or self._shared_memory_required:
+            if error.status() in _GONE:
                 raise
+            if self._shared_memory == "on":
+                raise BackendUnavailableError(
+                    f"Triton at {self.url} cannot open the gateway's shared memory, and triton_shared_memory is 'on'"
+                ) from error
             log.warning(
                 "Triton at %s cannot open %s (%s): frames go as bytes", self.url, SHARED_MEMORY, error.message()
             )
