@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self
@@ -34,9 +35,17 @@ class GatewayProcess:
         triton_url: host and port of Triton's gRPC endpoint.
         settings: settings by name, over those of the environment.
         log: a file for its log; None leaves it on this process's output.
+        wrapper: a command to start it under, such as nice, numactl or unshare.
     """
 
-    def __init__(self, triton_url: str, settings: dict[str, object] | None = None, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        triton_url: str,
+        settings: dict[str, object] | None = None,
+        log: Path | None = None,
+        wrapper: Sequence[str] = (),
+    ) -> None:
+        self._wrapper = wrapper
         chosen = {**(settings or {}), "triton_url": triton_url}
         self._environment = os.environ | {env_name(name): str(value) for name, value in chosen.items()}
         effective = Settings(**chosen)  # pyright: ignore[reportArgumentType]
@@ -68,7 +77,7 @@ class GatewayProcess:
                 raise LocalStackError(f"port {self.port} is taken: set UPSCALE_PORT to another")
         output = self._log.open("ab") if self._log else None
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
+            [*self._wrapper, sys.executable, "-m", "service"],
             cwd=ROOT,
             env=self._environment,
             stdin=subprocess.DEVNULL,

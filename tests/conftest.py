@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +49,10 @@ def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGat
     before = set(SHARED_MEMORY.iterdir())
     running: list[GatewayProcess] = []
 
-    def start(triton_url: str, **settings: object) -> GatewayProcess:
+    def start(triton_url: str, *, wrapper: Sequence[str] = (), **settings: object) -> GatewayProcess:
         settings = {"port": free_port(), "metrics_port": free_port(), "host": "127.0.0.1", **settings}
-        gateway = GatewayProcess(triton_url, settings, log=folder / f"gateway-{next(numbers)}.log")
+        log = folder / f"gateway-{next(numbers)}.log"
+        gateway = GatewayProcess(triton_url, settings, log, wrapper)
         running.append(gateway)
         gateway.start()
         return gateway
