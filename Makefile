@@ -55,6 +55,7 @@ proto: $(READY)  ## generate upscale_client/v1 from proto/
 	  --python_out=. --pyi_out=. --grpc_python_out=. upscale_client/v1/upscale.proto
 
 bench: $(READY)  ## one frame through the gateway against tritonclient alone, side by side
+	test -d model_repository/runet_x3_clean || $(BIN)/python export/ --model runet
 	$(BIN)/python -m benchmark overhead $(ARGS)
 
 lock: $(READY)  ## write the versions installed now to constraints.txt

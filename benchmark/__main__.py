@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from benchmark import engines, overhead
+from deploy.embedded import EmbeddedTritonError
+from deploy.local import LocalStackError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -18,4 +22,8 @@ app.command("overhead")(overhead.command)
 app.command("engines")(engines.command)
 
 if __name__ == "__main__":
-    app(prog_name="python -m benchmark")
+    try:
+        app(prog_name="python -m benchmark")
+    except (EmbeddedTritonError, LocalStackError) as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
