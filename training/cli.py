@@ -23,7 +23,13 @@ from training.trainer import CheckpointError, Trainer
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 console = Console()
 
+
+class OptionError(ValueError):
+    """An option has a value that means nothing here."""
+
+
 _USER_ERRORS = (
+    OptionError,
     UnknownModelError,
     UnsupportedScaleError,
     WeightsError,
@@ -62,10 +68,11 @@ def train(
     spec = get(model)
     require_scale(spec, scale)
     if profile not in PROFILES:
-        raise typer.BadParameter(f"unknown profile {profile!r}; known are: {', '.join(PROFILES)}")
+        raise OptionError(f"unknown profile {profile!r}; known are: {', '.join(PROFILES)}")
     chosen: Profile = profile
     if device == "cuda" and not torch.cuda.is_available():
-        raise typer.BadParameter("--device cuda: this machine has no usable GPU")
+        raise OptionError("--device cuda: this machine has no usable GPU")
+    start = load_file(spec, scale, start_from) if start_from else None
     recipe = Recipe(
         steps=steps,
         batch_size=batch_size,
@@ -79,7 +86,6 @@ def train(
         shutil.rmtree(runs / variant_name(spec.name, scale, chosen), ignore_errors=True)
     patches = load_patches(images, recipe.hr_patch)
     console.print(f"{len(patches)} patches of {recipe.hr_patch}x{recipe.hr_patch} from {images}")
-    start = load_file(spec, scale, start_from) if start_from else None
     trainer = Trainer(spec, scale, chosen, recipe, runs=runs, device=device, start=start)
     trained = trainer.run(Batches(patches, scale, recipe), list_images(validation)[:8])
     path = weights_path(spec, scale, chosen, weights)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,3 +134,21 @@ def test_learning_rate_warms_up_and_ends_near_zero() -> None:
     assert max(rates) <= recipe.l1_learning_rate
     assert rates[recipe.l1_steps - 1] == pytest.approx(recipe.l2_learning_rate, rel=0.01)
     assert rates[999] < 1e-7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "nope"], "training: unknown model 'nope'; known are: "),
+        (["--scale", "5"], "training: model 'runet' has no x5; its scales are: x2, x3"),
+        (["--profile", "odd"], "training: unknown profile 'odd'; known are: clean, compressed"),
+        (["--images", "/nowhere"], "training: no pictures in /nowhere: name a folder with --images"),
+        (["--start-from", "/nowhere"], "training: no weights at /nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], words: str) -> None:
+    command = [sys.executable, "-m", "training", "--model", "runet", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith(words)
+    assert done.stderr.count("\n") == 1
