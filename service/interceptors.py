@@ -55,9 +55,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except asyncio.CancelledError:
                 code = "CANCELLED"
                 raise
-            except grpc.aio.AbortError:
-                code = "ABORTED_BY_HANDLER"
-                raise
             except Exception:
                 code = "INTERNAL"
                 log.exception("%s failed. This is a bug.", method)

@@ -130,18 +130,19 @@ class Scheduler:
         self._closed = True
         for line in self._lines.values():
             while line.waiting:
-                line.waiting.popleft().started.set_exception(ShuttingDownError("the gateway is stopping"))
+                entry = line.waiting.popleft()
+                if not entry.started.done():
+                    entry.started.set_exception(ShuttingDownError("the gateway is stopping"))
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _expire(self, variant: Variant, line: _Line, entry: _Waiting) -> None:
-        if entry in line.waiting:
+        if entry in line.waiting and not entry.started.done():
             line.waiting.remove(entry)
             entry.started.set_exception(BudgetSpentError("the frame's time ran out while it waited to be inferred"))
             self._on_drop(variant.name, "budget")
 
     def _start_batches(self, variant: Variant, line: _Line) -> None:
-        while line.waiting and line.running < variant.instances:
-            entries = self._next_batch(line, variant.max_batch_frames)
+        while line.running < variant.instances and (entries := self._next_batch(line, variant.max_batch_frames)):
             line.running += 1
             for entry in entries:
                 entry.slot.hold()
@@ -152,10 +153,19 @@ class Scheduler:
 
     @staticmethod
     def _next_batch(line: _Line, most: int) -> list[_Waiting]:
-        """The oldest frame and its neighbours, in the order of their slots; removed from the line."""
-        oldest = line.waiting[0]
+        """The oldest frame and its neighbours, in the order of their slots, out of the line; empty if none waits."""
+        now = time.monotonic()
+        # Those whose caller has just left, or whose alarm is about to ring, take themselves out of the line.
+        waiting = [
+            entry
+            for entry in line.waiting
+            if not entry.started.done() and (entry.deadline is None or now < entry.deadline)
+        ]
+        if not waiting:
+            return []
+        oldest = waiting[0]
         lane = oldest.slot.lane
-        by_index = {entry.slot.index: entry for entry in line.waiting if entry.slot.lane is lane}
+        by_index = {entry.slot.index: entry for entry in waiting if entry.slot.lane is lane}
         first = last = oldest.slot.index
         while last + 1 in by_index and last + 1 - first < most:
             last += 1

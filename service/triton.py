@@ -42,7 +42,6 @@ class Triton:
         frames: the store whose lanes are registered here.
         shared_memory: "auto", "on" or "off"; see `Settings.triton_shared_memory`.
         infer_timeout_s: a batch without an answer for so long is given up.
-        max_message_bytes: of a batch sent as bytes.
         on_change: called with the variants served, after every look; with none while Triton is gone.
     """
 

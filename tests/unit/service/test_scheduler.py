@@ -170,6 +170,19 @@ async def test_a_caller_who_leaves_the_queue_is_dropped(frames: FrameStore) -> N
     assert dropped == [("runet_x2_clean", "cancelled")]
 
 
+async def test_a_caller_who_leaves_just_as_a_batch_is_formed_blocks_nobody(frames: FrameStore) -> None:
+    backend = HeldBackend()
+    scheduler = Scheduler(backend)
+    first, second, third = (submit(scheduler, frames.take(SIZE), variant()) for _ in range(3))
+    await settle()
+    backend.finish()
+    second.cancel()  # its place in the queue is still taken when the next batch is formed
+    await settle()
+    assert [(batch.first, batch.count) for batch in backend.batches] == [(0, 1), (2, 1)]
+    backend.finish()
+    assert await asyncio.gather(first, third) == [1, 1]
+
+
 async def test_a_slot_in_a_running_batch_outlives_its_caller(frames: FrameStore) -> None:
     backend = HeldBackend()
     scheduler = Scheduler(backend)
