@@ -74,6 +74,7 @@ SPEC = ModelSpec(
     title="RUNet",
     team="ALONG",
     section="3.3",
+    idea="a ninth or a sixteenth of the resolution",
     build=RUNet,
     reported={
         2: Reported(0.0668, 15.3281, 34.63, 37.38, 0.8906, 1.910, 23.81),

@@ -54,3 +54,16 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     height, width = x.shape[-2:]
     # Unconditional, so that an exported graph works for every size.
     return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+
+
+def crop(y: Tensor, height: int, width: int) -> Tensor:
+    """The first rows and columns of y (N, C, H, W): what `pad_to_multiple` has added is cut off again."""
+    return y[..., :height, :width]
+
+
+def repeat_pixels(x: Tensor, scale: int) -> Tensor:
+    """Every channel scale * scale times, (N, C, H, W) to (N, C * scale * scale, H, W).
+
+    A pixel shuffle of it is nearest-neighbour upsampling.
+    """
+    return x.repeat_interleave(scale**2, dim=1)

@@ -1,0 +1,54 @@
+"""Bicubic++, team Aselsan Research (section 3.2): a small network at half resolution, without a single bias.
+
+A strided convolution halves the frame, two more refine it, and one with a pixel shuffle goes straight to the output. In
+the report it is trained wider, then pruned channel by channel, then stripped of its biases.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from models.blocks.conv import conv3
+from models.blocks.resample import crop
+from models.recipe import two_stages
+from models.spec import ModelSpec, Reported
+
+_CHANNELS = 32
+_LEAK = 0.1
+
+
+class BicubicPlusPlus(nn.Module):
+    """Bicubic++; there is no separate training form.
+
+    Shapes: float RGB in [0, 1], (N, 3, H, W) to (N, 3, scale*H, scale*W).
+    """
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.head = nn.Sequential(nn.Conv2d(3, _CHANNELS, 3, stride=2, padding=1, bias=False), nn.LeakyReLU(_LEAK))
+        self.body = nn.Sequential(
+            conv3(_CHANNELS, bias=False), nn.LeakyReLU(_LEAK), conv3(_CHANNELS, bias=False), nn.LeakyReLU(_LEAK)
+        )
+        self.tail = conv3(_CHANNELS, 3 * (2 * scale) ** 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upscale x."""
+        height, width = x.shape[-2:]
+        features = self.head(x)
+        features = self.body(features) + features
+        y = F.pixel_shuffle(self.tail(features), 2 * self.scale)
+        return crop(y, height * self.scale, width * self.scale)
+
+
+SPEC = ModelSpec(
+    name="bicubic_plus_plus",
+    title="Bicubic++",
+    team="Aselsan Research",
+    section="3.2",
+    idea="strided head, pruned, no biases",
+    build=BicubicPlusPlus,
+    reported={3: Reported(0.0504, 11.6343, 32.06, 34.56, 0.8344, 1.170, 31.26)},
+    recipe=two_stages("l2"),
+)

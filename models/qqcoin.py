@@ -1,0 +1,42 @@
+"""DoYouChargeQQCoin's network (section 3.16): two convolutions, 816 parameters.
+
+A 3x3 convolution to six channels, a ReLU, a 3x3 to the output's channels without bias, a pixel shuffle.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from models.blocks.conv import conv3
+from models.spec import ModelSpec, Reported
+
+_CHANNELS = 6
+
+
+class QQCoin(nn.Module):
+    """DoYouChargeQQCoin's network; there is no separate training form.
+
+    Shapes: float RGB in [0, 255], (N, 3, H, W) to (N, 3, scale*H, scale*W).
+    """
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.body = nn.Sequential(conv3(3, _CHANNELS), nn.ReLU(), conv3(_CHANNELS, 3 * scale**2, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upscale x."""
+        return F.pixel_shuffle(self.body(x), self.scale)
+
+
+SPEC = ModelSpec(
+    name="qqcoin",
+    title="DoYouChargeQQCoin",
+    team="DoYouChargeQQCoin",
+    section="3.16",
+    idea="two convolutions, 816 parameters",
+    build=QQCoin,
+    reported={2: Reported(0.0008, 1.6921, 34.14, 36.97, 0.8855, 2.380, 15.07)},
+    input_range=255.0,
+)
