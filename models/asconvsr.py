@@ -92,6 +92,6 @@ SPEC = ModelSpec(
         2: Reported(2.3523, 9.062, 35.02, 37.74, 0.8957, 3.190, 24.13, note=_NOTE),
         3: Reported(17.797, 16.1252, 32.65, 35.10, 0.8455, 3.640, 26.68, note=_NOTE),
     },
-    recipe=two_stages("charbonnier", "charbonnier"),
+    recipe=two_stages("charbonnier", "charbonnier", learning_rate=2e-4),
     batchable=False,
 )

@@ -35,8 +35,6 @@ class Recipe:
     stages: tuple[Stage, ...] = (Stage("l1", 0.9, 1.2e-3), Stage("psnr", 0.1, 1e-4))
 
 
-def two_stages(first: Loss, second: Loss = "psnr") -> Recipe:
-    """A recipe with other losses at the default shares and rates."""
-    return Recipe(
-        tuple(Stage(loss, s.share, s.learning_rate) for loss, s in zip((first, second), Recipe().stages, strict=True))
-    )
+def two_stages(first: Loss, second: Loss = "psnr", learning_rate: float = 1.2e-3) -> Recipe:
+    """The default recipe with other losses, or another rate to begin with."""
+    return Recipe((Stage(first, 0.9, learning_rate), Stage(second, 0.1, learning_rate / 12)))

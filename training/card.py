@@ -6,13 +6,14 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, median
+from typing import Any
 
 import torch
 
 from models.spec import ModelSpec
 from models.weights import Profile, digest
 from training.quality import ImageQuality
-from training.recipe import Recipe
+from training.settings import Settings
 
 _USE = {
     "clean": "Frames that were never compressed: rendered by a game, or decoded without loss. On frames decoded from\n"
@@ -26,20 +27,21 @@ def write_card(
     spec: ModelSpec,
     scale: int,
     profile: Profile,
-    recipe: Recipe,
+    settings: Settings,
     seconds: float,
     patches: int,
     results: list[ImageQuality],
 ) -> Path:
     """Write `<weights>.md` and return its path."""
-    settings = "\n".join(f"| {name} | {value} |" for name, value in asdict(recipe).items())
-    options = [f"--model {spec.name} --scale {scale} --profile {profile} --steps {recipe.steps}"]
-    if recipe.mixed_precision:
+    table = "\n".join(f"| {name} | {_plain(value)} |" for name, value in asdict(settings).items())
+    options = [f"--model {spec.name} --scale {scale} --profile {profile} --steps {settings.steps}"]
+    if settings.mixed_precision:
         options.append("--mixed-precision")
-    if recipe.l1_learning_rate != Recipe.l1_learning_rate:
-        options.append(f"--learning-rate {recipe.l1_learning_rate:g}")
-    if recipe.start_from:
-        options.append(f"--start-from {recipe.start_from.split()[0]}")
+    rate = settings.recipe.stages[0].learning_rate
+    if rate != spec.recipe.stages[0].learning_rate:
+        options.append(f"--learning-rate {rate:g}")
+    if settings.start_from:
+        options.append(f"--start-from {settings.start_from.split()[0]}")
     command = f"python -m training {' '.join(options)}"
     lines = [
         f"# {spec.title} x{scale}, profile `{profile}`",
@@ -65,11 +67,11 @@ def write_card(
         "",
         *_table(results),
         "",
-        "## Recipe",
+        "## Settings",
         "",
         "| setting | value |",
         "|---|---|",
-        settings,
+        table,
         "",
     ]
     path = weights.with_suffix(".md")
@@ -97,6 +99,14 @@ def _table(results: list[ImageQuality]) -> list[str]:
             f"| {average([r.lanczos - r.bicubic for r in results]):+.2f} |"
         )
     return rows
+
+
+def _plain(value: object) -> object:
+    """A setting for people: the stages of a recipe in words, all else as it is."""
+    if not isinstance(value, dict):
+        return value
+    stages: tuple[dict[str, Any], ...] = value["stages"]
+    return "; ".join(f"{s['share']:.0%} {s['loss']} from {s['learning_rate']:g}" for s in stages)
 
 
 def _machine() -> str:

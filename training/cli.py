@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +12,14 @@ import torch
 import typer
 from rich.console import Console
 
+from models.recipe import Recipe
 from models.registry import UnknownModelError, UnsupportedScaleError, get, require_scale
 from models.weights import PROFILES, Profile, WeightsError, digest, load_file, save, variant_name, weights_path
 from training.card import write_card
 from training.data import DataError, fetch
 from training.patches import Batches, NoPatchesError, list_images, load_patches
 from training.quality import evaluate, summary
-from training.recipe import Recipe
+from training.settings import Settings
 from training.trainer import CheckpointError, Trainer
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
@@ -49,14 +51,16 @@ def train(
     images: Annotated[Path, typer.Option(help="Folder of HR pictures to train on.")] = Path("data/train"),
     validation: Annotated[Path, typer.Option(help="Folder of pictures to watch.")] = Path("data/validation"),
     test: Annotated[Path, typer.Option(help="Folder of pictures to measure on in the end.")] = Path("data/test"),
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = Recipe.steps,
-    batch_size: Annotated[int, typer.Option(min=1, help="Patches per step.")] = Recipe.batch_size,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = Settings.steps,
+    batch_size: Annotated[int, typer.Option(min=1, help="Patches per step.")] = Settings.batch_size,
     learning_rate: Annotated[
-        float, typer.Option(min=0, help="Of the L1 phase, at its peak.")
-    ] = Recipe.l1_learning_rate,
+        float | None, typer.Option(min=0, help="At the first stage's peak, instead of the method's own.")
+    ] = None,
     start_from: Annotated[Path | None, typer.Option(help="Weights to start from instead of random ones.")] = None,
-    mixed_precision: Annotated[bool, typer.Option("--mixed-precision", help="L1 phase in bfloat16.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the initial weights and of every batch.")] = Recipe.seed,
+    mixed_precision: Annotated[
+        bool, typer.Option("--mixed-precision", help="All stages but the last in bfloat16.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the initial weights and of every batch.")] = Settings.seed,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     runs: Annotated[Path, typer.Option(help="Folder of checkpoints and curves.")] = Path("runs"),
     weights: Annotated[Path, typer.Option(help="Folder that receives the weights and the card.")] = Path("weights"),
@@ -67,16 +71,21 @@ def train(
         return
     spec = get(model)
     require_scale(spec, scale)
+    if not spec.learned:
+        raise OptionError(f"model {spec.name!r} has nothing to train")
     if profile not in PROFILES:
         raise OptionError(f"unknown profile {profile!r}; known are: {', '.join(PROFILES)}")
     chosen: Profile = profile
     if device == "cuda" and not torch.cuda.is_available():
         raise OptionError("--device cuda: this machine has no usable GPU")
     start = load_file(spec, scale, start_from) if start_from else None
-    recipe = Recipe(
+    first, *others = spec.recipe.stages
+    if learning_rate is not None:
+        first = replace(first, learning_rate=learning_rate)
+    settings = Settings(
+        recipe=Recipe((first, *others)),
         steps=steps,
         batch_size=batch_size,
-        l1_learning_rate=learning_rate,
         start_from=f"{start_from} ({digest(start_from)[:12]})" if start_from else "",
         mixed_precision=mixed_precision,
         seed=seed,
@@ -84,14 +93,20 @@ def train(
     )
     if fresh:
         shutil.rmtree(runs / variant_name(spec.name, scale, chosen), ignore_errors=True)
-    patches = load_patches(images, recipe.hr_patch)
-    console.print(f"{len(patches)} patches of {recipe.hr_patch}x{recipe.hr_patch} from {images}")
-    trainer = Trainer(spec, scale, chosen, recipe, runs=runs, device=device, start=start)
-    trained = trainer.run(Batches(patches, scale, recipe), list_images(validation)[:8])
+    patches = load_patches(images, settings.hr_patch)
+    console.print(f"{len(patches)} patches of {settings.hr_patch}x{settings.hr_patch} from {images}")
+    trainer = Trainer(spec, scale, chosen, settings, runs=runs, device=device, start=start)
+    trained = trainer.run(Batches(patches, scale, settings), list_images(validation)[:8])
     path = weights_path(spec, scale, chosen, weights)
     save(trained.network, path)
-    results = evaluate(trained.network, list_images(test), scale, jpeg_quality=90 if chosen == "compressed" else None)
-    write_card(path, spec, scale, chosen, recipe, trained.seconds, len(patches), results)
+    results = evaluate(
+        trained.network,
+        list_images(test),
+        scale,
+        input_range=spec.input_range,
+        jpeg_quality=90 if chosen == "compressed" else None,
+    )
+    write_card(path, spec, scale, chosen, settings, trained.seconds, len(patches), results)
     if results:
         console.print(f"test: {summary(results)}")
     console.print(f"weights: {path}")

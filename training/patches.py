@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from training.degradation import degrade
-from training.recipe import Recipe
+from training.settings import Settings
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _LONGEST_SIDE = 3840  # larger photographs are reduced to 4K, which also removes their JPEG noise
@@ -102,31 +102,31 @@ def load_patches(folder: Path, side: int, *, most_per_image: int = 400, seed: in
 
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """The batch of every training step: item t depends on the recipe's seed and on t alone, so a run can be resumed.
+    """The batch of every training step: item t depends on the settings' seed and on t alone, so a run can be resumed.
 
     An item is (LR, HR): float RGB in [0, 1], (N, 3, h, w) and (N, 3, scale*h, scale*w), flipped and rotated at random.
     """
 
-    def __init__(self, patches: NDArray[np.uint8], scale: int, recipe: Recipe) -> None:
+    def __init__(self, patches: NDArray[np.uint8], scale: int, settings: Settings) -> None:
         self._patches = patches
         self._scale = scale
-        self._recipe = recipe
+        self._settings = settings
 
     def __len__(self) -> int:
-        return self._recipe.steps
+        return self._settings.steps
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        recipe = self._recipe
-        rng = np.random.default_rng([recipe.seed, step])
-        pairs = [self._pair(int(index), rng) for index in rng.integers(len(self._patches), size=recipe.batch_size)]
+        settings = self._settings
+        rng = np.random.default_rng([settings.seed, step])
+        pairs = [self._pair(int(index), rng) for index in rng.integers(len(self._patches), size=settings.batch_size)]
         lr, hr = (torch.from_numpy(np.stack(side)).permute(0, 3, 1, 2) for side in zip(*pairs, strict=True))
         return lr.float().div_(255), hr.float().div_(255)
 
     def _pair(self, index: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         hr = np.rot90(self._patches[index], rng.integers(4))
         hr = np.ascontiguousarray(hr[:, ::-1] if rng.random() < 0.5 else hr)
-        low, high = self._recipe.jpeg_quality
-        jpeg = int(rng.integers(low, high + 1)) if rng.random() < self._recipe.jpeg_share else None
+        low, high = self._settings.jpeg_quality
+        jpeg = int(rng.integers(low, high + 1)) if rng.random() < self._settings.jpeg_share else None
         return degrade(hr, self._scale, jpeg), hr
 
 

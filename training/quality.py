@@ -26,12 +26,12 @@ def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
     return float(peak_signal_noise_ratio(reference, image, data_range=255))
 
 
-def upscale(network: nn.Module, lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def upscale(network: nn.Module, lr: NDArray[np.uint8], input_range: float = 1.0) -> NDArray[np.uint8]:
     """What the network makes of a whole frame: uint8 RGB (h, w, 3) to (scale*h, scale*w, 3), clamped and rounded."""
     device = next((tensor.device for tensor in network.state_dict().values()), torch.device("cpu"))
     with torch.inference_mode():
         x = torch.from_numpy(lr.copy()).to(device).permute(2, 0, 1)[None].float().div(255)
-        y = network(x).clamp(0, 1).mul(255).round().to(torch.uint8)
+        y = network(x * input_range).div(input_range).clamp(0, 1).mul(255).round().to(torch.uint8)
     return y[0].permute(1, 2, 0).cpu().numpy()
 
 
@@ -54,7 +54,13 @@ class ImageQuality:
 
 
 def evaluate(
-    network: nn.Module, images: Iterable[Path], scale: int, *, jpeg_quality: int | None = None, most_pixels: int = 0
+    network: nn.Module,
+    images: Iterable[Path],
+    scale: int,
+    *,
+    input_range: float = 1.0,
+    jpeg_quality: int | None = None,
+    most_pixels: int = 0,
 ) -> list[ImageQuality]:
     """PSNR of the network on each picture; with `most_pixels`, on a central crop of about that many HR pixels."""
     bicubic = BicubicUpsample(scale)
@@ -71,7 +77,7 @@ def evaluate(
         results.append(
             ImageQuality(
                 image=path.stem,
-                network=psnr(upscale(network, lr), hr),
+                network=psnr(upscale(network, lr, input_range), hr),
                 bicubic=psnr(upscale(bicubic, lr), hr),
                 bicubic_pillow=psnr(np.asarray(Image.fromarray(lr).resize(size, Image.Resampling.BICUBIC)), hr),
                 lanczos=psnr(np.asarray(Image.fromarray(lr).resize(size, Image.Resampling.LANCZOS)), hr),

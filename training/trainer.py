@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from models.spec import ModelSpec
 from models.weights import Profile, variant_name
+from training.losses import LOSSES
 from training.patches import Batches, batch_stream
 from training.quality import evaluate, summary
-from training.recipe import Recipe
+from training.settings import Settings
 
 
 class CheckpointError(RuntimeError):
@@ -51,7 +50,7 @@ class Trainer:
         spec: the method.
         scale: 2 or 3.
         profile: names the run and its checkpoint.
-        recipe: the settings; a checkpoint made with others is refused.
+        settings: what the run depends on; a checkpoint made with others is refused.
         runs: the folder that keeps checkpoints and learning curves.
         device: "cpu" or "cuda".
         start: a network of the same kind whose weights are the first; None starts from random ones.
@@ -62,7 +61,7 @@ class Trainer:
         spec: ModelSpec,
         scale: int,
         profile: Profile,
-        recipe: Recipe,
+        settings: Settings,
         *,
         runs: Path,
         device: str = "cpu",
@@ -70,26 +69,27 @@ class Trainer:
     ) -> None:
         self._scale = scale
         self._profile: Profile = profile
-        self._recipe = recipe
+        self._settings = settings
+        self._input_range = spec.input_range
         self._device = torch.device(device)
         self._folder = runs / variant_name(spec.name, scale, profile)
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(settings.seed)
         network = spec.build(scale).to(self._device)
         if start is not None:
             network.load_state_dict(start.state_dict())
         self._state = _State(
             network=network,
             average=copy.deepcopy(network).eval().requires_grad_(False),
-            optimiser=torch.optim.Adam(network.parameters(), lr=recipe.l1_learning_rate, betas=recipe.betas),
+            optimiser=torch.optim.Adam(network.parameters(), lr=settings.learning_rate(0), betas=settings.betas),
         )
 
     def run(
         self, batches: Batches, validation: list[Path], *, checkpoint_every: int = 2000, workers: int = 1
     ) -> Trained:
-        """Train from the checkpoint, if there is one, to the recipe's last step."""
+        """Train from the checkpoint, if there is one, to the last step of the settings."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._resume()
-        state, recipe = self._state, self._recipe
+        state, settings = self._state, self._settings
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -99,14 +99,13 @@ class Trainer:
         )
         began = time.monotonic() - state.seconds
         with Progress(*columns) as progress:
-            bar = progress.add_task(self._folder.name, total=recipe.steps, completed=state.step, note="")
+            bar = progress.add_task(self._folder.name, total=settings.steps, completed=state.step, note="")
             stream = batch_stream(batches, state.step, workers)
             for lr, hr in stream:
-                loss = self._step(lr, hr)
-                state.step += 1
+                loss = self.step(lr, hr)
                 if state.step % 50 == 0:
                     progress.update(bar, completed=state.step, note=f"loss {loss.item():.5f}")
-                if state.step % checkpoint_every == 0 or state.step == recipe.steps:
+                if state.step % checkpoint_every == 0 or state.step == settings.steps:
                     state.seconds = time.monotonic() - began
                     self._save()
                     results = evaluate(
@@ -114,6 +113,7 @@ class Trainer:
                         validation,
                         self._scale,
                         jpeg_quality=90 if self._profile == "compressed" else None,
+                        input_range=self._input_range,
                         most_pixels=1_000_000,
                     )
                     note = f"step {state.step}, {state.seconds:.0f} s: {summary(results)}" if results else ""
@@ -123,25 +123,30 @@ class Trainer:
                         curve.write(f"{state.step},{state.seconds:.1f},{loss.item():.6f},{gain:.4f}\n")
         return Trained(network=state.average, seconds=state.seconds)
 
-    def _step(self, lr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-        state, recipe = self._state, self._recipe
+    def step(self, lr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        """One optimiser step on a batch (LR, HR) of float RGB in [0, 1]; returns the loss before it."""
+        state, settings = self._state, self._settings
         for group in state.optimiser.param_groups:
-            group["lr"] = learning_rate(recipe, state.step)
-        target = hr.to(self._device)
-        mixed = recipe.mixed_precision and state.step < recipe.l1_steps
+            group["lr"] = settings.learning_rate(state.step)
+        number, stage = settings.stage(state.step)
+        mixed = settings.mixed_precision and number + 1 < len(settings.recipe.stages)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=mixed):
-            output = state.network(lr.to(self._device)).float()
-        loss = F.l1_loss(output, target) if state.step < recipe.l1_steps else _decibels(output, target)
+            output = state.network(lr.to(self._device) * self._input_range).float() / self._input_range
+        loss = LOSSES[stage.loss](output, hr.to(self._device))
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip_gradient_norm)
+        nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip_gradient_norm)
         state.optimiser.step()
         with torch.no_grad():
             # Young averages forget faster, or they would remember the initialisation.
-            decay = min(recipe.ema_decay, (1 + state.step) / (10 + state.step))
+            decay = min(settings.ema_decay, (1 + state.step) / (10 + state.step))
             pairs = zip(state.average.parameters(), state.network.parameters(), strict=True)
             for mean, weight in pairs:
                 mean.lerp_(weight, 1 - decay)
+            # The statistics of batch normalisation are averages already.
+            for kept, current in zip(state.average.buffers(), state.network.buffers(), strict=True):
+                kept.copy_(current)
+        state.step += 1
         return loss.detach()
 
     @property
@@ -153,7 +158,7 @@ class Trainer:
         partial = self._checkpoint.with_suffix(".partial")
         torch.save(
             {
-                "recipe": asdict(self._recipe),
+                "settings": asdict(self._settings),
                 "step": state.step,
                 "seconds": state.seconds,
                 "network": state.network.state_dict(),
@@ -168,7 +173,7 @@ class Trainer:
         if not self._checkpoint.exists():
             return
         saved = torch.load(self._checkpoint, map_location=self._device, weights_only=True)
-        if saved["recipe"] != asdict(self._recipe):
+        if saved["settings"] != asdict(self._settings):
             raise CheckpointError(
                 f"{self._checkpoint} was made with other settings: start afresh with --fresh, or repeat its settings"
             )
@@ -177,24 +182,3 @@ class Trainer:
         state.average.load_state_dict(saved["average"])
         state.optimiser.load_state_dict(saved["optimiser"])
         state.step, state.seconds = saved["step"], saved["seconds"]
-
-
-def _decibels(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """L2 as it is measured: the mean over the patches of minus their PSNR.
-
-    Plain L2 is ruled by the few patches with the hardest edges and gives up the flat ones: on whole pictures it lost
-    0.16 dB of what L1 had reached, the worst one 0.4 dB.
-    """
-    return 10 * torch.log10(F.mse_loss(output, target, reduction="none").mean((1, 2, 3)) + 1e-7).mean()
-
-
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """The rate at `step`: a short warm-up, a cosine to zero over L1, another over L2."""
-    if step < recipe.l1_steps:
-        peak, position, length = recipe.l1_learning_rate, step, recipe.l1_steps
-    else:
-        peak, position, length = recipe.l2_learning_rate, step - recipe.l1_steps, recipe.steps - recipe.l1_steps
-    warmup = min(1.0, (step + 1) / recipe.warmup_steps)
-    # The L1 phase ends at the rate L2 starts with, not at zero, so that no steps are idle.
-    floor = recipe.l2_learning_rate if step < recipe.l1_steps else 0.0
-    return warmup * (floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * position / length)))

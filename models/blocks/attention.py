@@ -90,4 +90,4 @@ def _pad_to_least(x: Tensor, side: int) -> Tensor:
     height, width = x.shape[-2:]
     # Unconditional, so that an exported graph works for every size.
     missing = (0, torch.sym_max(0, side - width), 0, torch.sym_max(0, side - height))
-    return F.pad(x, missing, mode="replicate")
+    return F.pad(x, missing, mode="replicate")  # pyright: ignore[reportArgumentType] - sym_max gives the int it was given

@@ -44,7 +44,7 @@ def by_definition(network: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(("spec", "scale"), VARIANTS)
 def test_training_and_deployed_form_are_equal(spec: ModelSpec, scale: int) -> None:
     network = randomised(spec, scale)
-    frames = torch.rand(1, 3, 46, 38, dtype=torch.float64) * spec.input_range
+    frames = torch.rand(1, 3, 22, 18, dtype=torch.float64) * spec.input_range
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3) if spec.learned else None
     for _ in range(3):
         deployed = reparameterise(network)

@@ -13,14 +13,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.registry import get
+from models.recipe import Loss
+from models.registry import get, specs
+from models.spec import ModelSpec
 from training.degradation import crop_to_multiple, degrade
+from training.losses import LOSSES
 from training.patches import Batches, NoPatchesError, load_patches
 from training.quality import evaluate, psnr
-from training.recipe import Recipe
-from training.trainer import CheckpointError, Trainer, learning_rate
+from training.settings import Settings
+from training.trainer import CheckpointError, Trainer
 
-RECIPE = Recipe(steps=40, batch_size=4, hr_patch=48, warmup_steps=5, clip_gradient_norm=1.0)
+SETTINGS = Settings(steps=40, batch_size=4, hr_patch=48, warmup_steps=5, clip_gradient_norm=1.0)
 
 
 def detailed(seed: int, side: int = 240) -> NDArray[np.uint8]:
@@ -76,27 +79,27 @@ def test_a_folder_without_use_is_refused(tmp_path: Path) -> None:
 
 def test_a_batch_depends_on_seed_and_step_alone(pictures: Path) -> None:
     patches = load_patches(pictures, 48)
-    lr, hr = Batches(patches, 2, RECIPE)[7]
+    lr, hr = Batches(patches, 2, SETTINGS)[7]
     assert lr.shape == (4, 3, 24, 24)
     assert hr.shape == (4, 3, 48, 48)
     assert float(hr.max()) <= 1
-    again = Batches(patches, 2, RECIPE)[7]
+    again = Batches(patches, 2, SETTINGS)[7]
     assert torch.equal(lr, again[0])
-    assert not torch.equal(lr, Batches(patches, 2, RECIPE)[8][0])
-    assert not torch.equal(lr, Batches(patches, 2, replace(RECIPE, seed=1))[7][0])
+    assert not torch.equal(lr, Batches(patches, 2, SETTINGS)[8][0])
+    assert not torch.equal(lr, Batches(patches, 2, replace(SETTINGS, seed=1))[7][0])
 
 
 def test_training_beats_bicubic_on_what_it_saw(pictures: Path, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, steps=150, batch_size=8, l1_learning_rate=1e-3, ema_decay=0.9)
-    batches = Batches(load_patches(pictures, 48), 2, recipe)
-    trainer = Trainer(get("runet"), 2, "clean", recipe, runs=tmp_path / "runs")
+    settings = replace(SETTINGS, steps=150, batch_size=8, ema_decay=0.9)
+    batches = Batches(load_patches(pictures, 48), 2, settings)
+    trainer = Trainer(get("runet"), 2, "clean", settings, runs=tmp_path / "runs")
     trained = trainer.run(batches, [], workers=0)
     gains = [result.gain for result in evaluate(trained.network, sorted(pictures.glob("*.png")), 2)]
     assert min(gains) > 0.3
 
 
 def test_a_resumed_run_ends_as_an_unbroken_one(pictures: Path, tmp_path: Path) -> None:
-    batches = Batches(load_patches(pictures, 48), 2, RECIPE)
+    batches = Batches(load_patches(pictures, 48), 2, SETTINGS)
 
     class StoppedError(Exception):
         pass
@@ -108,32 +111,58 @@ def test_a_resumed_run_ends_as_an_unbroken_one(pictures: Path, tmp_path: Path) -
             return super().__getitem__(step)
 
     def trainer(name: str) -> Trainer:
-        return Trainer(get("runet"), 2, "clean", RECIPE, runs=tmp_path / name)
+        return Trainer(get("runet"), 2, "clean", SETTINGS, runs=tmp_path / name)
 
     whole = trainer("whole").run(batches, [], checkpoint_every=10, workers=0)
     with pytest.raises(StoppedError):
-        trainer("broken").run(Stopping(batches._patches, 2, RECIPE), [], checkpoint_every=10, workers=0)  # pyright: ignore[reportPrivateUsage]
+        trainer("broken").run(Stopping(batches._patches, 2, SETTINGS), [], checkpoint_every=10, workers=0)  # pyright: ignore[reportPrivateUsage]
     resumed = trainer("broken").run(batches, [], checkpoint_every=10, workers=0)
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
 
 
 def test_a_checkpoint_of_other_settings_is_refused(pictures: Path, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, steps=2)
+    settings = replace(SETTINGS, steps=2)
     patches = load_patches(pictures, 48)
-    Trainer(get("runet"), 2, "clean", recipe, runs=tmp_path).run(Batches(patches, 2, recipe), [], workers=0)
-    other = replace(recipe, steps=3)
+    Trainer(get("runet"), 2, "clean", settings, runs=tmp_path).run(Batches(patches, 2, settings), [], workers=0)
+    other = replace(settings, steps=3)
     with pytest.raises(CheckpointError, match="made with other settings"):
         Trainer(get("runet"), 2, "clean", other, runs=tmp_path).run(Batches(patches, 2, other), [], workers=0)
 
 
 def test_learning_rate_warms_up_and_ends_near_zero() -> None:
-    recipe = Recipe(steps=1000, warmup_steps=100)
-    rates = [learning_rate(recipe, step) for step in range(1000)]
+    settings = Settings(steps=1000, warmup_steps=100)
+    first, last = settings.recipe.stages
+    rates = [settings.learning_rate(step) for step in range(1000)]
     assert rates[0] < rates[50] < rates[99]
-    assert max(rates) <= recipe.l1_learning_rate
-    assert rates[recipe.l1_steps - 1] == pytest.approx(recipe.l2_learning_rate, rel=0.01)
+    assert max(rates) <= first.learning_rate
+    change = round(1000 * first.share)
+    assert [settings.stage(step)[1] for step in (0, change - 1, change, 999)] == [first, first, last, last]
+    assert rates[change - 1] == pytest.approx(last.learning_rate, rel=0.01)
     assert rates[999] < 1e-7
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_prefers_the_better_picture(name: Loss) -> None:
+    torch.manual_seed(0)
+    target = torch.rand(2, 3, 16, 16)
+    near, far = target + 0.01 * torch.randn_like(target), target + 0.1 * torch.randn_like(target)
+    assert LOSSES[name](near, target) < LOSSES[name](far, target)
+
+
+@pytest.mark.parametrize("spec", [pytest.param(spec, id=spec.name) for spec in specs().values() if spec.learned])
+def test_every_method_trains(spec: ModelSpec, pictures: Path, tmp_path: Path) -> None:
+    """On one batch seen again and again, the loss falls for every method at each of its scales."""
+    assert sum(stage.share for stage in spec.recipe.stages) == pytest.approx(1)
+    for scale in spec.scales:
+        settings = replace(SETTINGS, recipe=spec.recipe, batch_size=2, steps=30, warmup_steps=3)
+        lr, hr = Batches(load_patches(pictures, 48), scale, settings)[0]
+        trainer = Trainer(spec, scale, "compressed", settings, runs=tmp_path)
+        losses = [trainer.step(lr, hr).item() for _ in range(25)]
+        if spec.recipe.stages[0].loss == "psnr":
+            losses = [10 ** (loss / 10) for loss in losses]
+        assert np.isfinite(losses).all()
+        assert max(losses[-3:]) < 0.95 * losses[0], f"x{scale}: {losses}"
 
 
 @pytest.mark.parametrize(

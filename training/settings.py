@@ -1,0 +1,59 @@
+"""The settings of a training run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from models.recipe import Recipe, Stage
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a run depends on, beside the network and the pictures.
+
+    The defaults fit two CPU cores: about 15 steps a second for RUNet x2.
+    """
+
+    recipe: Recipe = field(default_factory=Recipe)
+    """What is minimised, when, at which rate; each method has its own."""
+    steps: int = 20_000
+    batch_size: int = 16
+    hr_patch: int = 192
+    """Side of the HR patches in pixels; divisible by 2 * 3 and 3 * 4, what RUNet unshuffles."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup_steps: int = 200
+    clip_gradient_norm: float = 0.05
+    ema_decay: float = 0.998
+    """The exponential moving average of the weights is what is validated and shipped."""
+    jpeg_share: float = 0.0
+    """Share of the patches whose LR frame passes through JPEG."""
+    jpeg_quality: tuple[int, int] = (90, 90)
+    mixed_precision: bool = False
+    """Run all stages but the last in bfloat16: 1.6 times the steps a second for RUNet x2 on a CPU that has it."""
+    start_from: str = ""
+    """A weights file to start from, and its digest; empty: start from random weights."""
+    seed: int = 0
+
+    def stage(self, step: int) -> tuple[int, Stage]:
+        """The number of the stage that `step` belongs to, from 0, and the stage."""
+        for number, end in enumerate(self._ends):
+            if step < end:
+                return number, self.recipe.stages[number]
+        return len(self.recipe.stages) - 1, self.recipe.stages[-1]
+
+    def learning_rate(self, step: int) -> float:
+        """The rate at `step`: a short warm-up, then a cosine from each stage's rate to the next one's, then to zero."""
+        number, stage = self.stage(step)
+        begin = self._ends[number - 1] if number else 0
+        position = (step - begin) / max(1, self._ends[number] - begin)
+        stages = self.recipe.stages
+        floor = stages[number + 1].learning_rate if number + 1 < len(stages) else 0.0
+        warmup = min(1.0, (step + 1) / self.warmup_steps)
+        return warmup * (floor + (stage.learning_rate - floor) * 0.5 * (1 + math.cos(math.pi * position)))
+
+    @property
+    def _ends(self) -> list[int]:
+        """The step before which each stage ends."""
+        shares = [stage.share for stage in self.recipe.stages]
+        return [round(self.steps * sum(shares[: number + 1])) for number in range(len(shares))]
