@@ -52,6 +52,14 @@ def export(
     profile: Annotated[_Profile, typer.Option(help="Which training: rendered or decoded frames.")] = _Profile.CLEAN,
     repository: Annotated[Path, typer.Option(help="The Triton model repository to write.")] = REPOSITORY,
     weights: Annotated[Path, typer.Option(help="The folder of trained weights.")] = WEIGHTS_DIR,
+    untrained: Annotated[
+        bool | None,
+        typer.Option(
+            "--untrained/--trained-only",
+            help="Without weights: export random ones, to measure speed, or refuse. By default 'all' exports.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Turn trained weights into a checked model in a Triton repository."""
     chosen = list(specs().values()) if model == "all" else [get(model)]
@@ -72,12 +80,14 @@ def export(
                 weights=weights,
                 fmt=fmt.value,
                 precision=precision.value,
+                allow_untrained=model == "all" if untrained is None else untrained,
                 report=lambda step, name=name, status=status: status.update(f"{name}: {step}"),
             )
         console.print(
             f"{done.path}: {done.parameters:,} parameters, {fmt.value} {precision.value}, "
             f"max difference to PyTorch {done.parity.max_difference} grey level(s) "
             f"on {done.parity.share_different:.4%} of the values"
+            + ("" if done.trained else "; UNTRAINED: random weights, its pictures mean nothing")
         )
 
 

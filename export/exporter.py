@@ -19,12 +19,14 @@ from export.to_onnx import OPSET, to_onnx
 from export.triton_config import MODEL_FILES, Format, triton_config
 from export.verify import TOLERANCE, Parity, verify_onnx
 from models.spec import ModelSpec
-from models.weights import Profile, digest, load, variant_name, weights_path
+from models.weights import Profile, digest, load, untrained, variant_name, weights_path
 
 MAX_BATCH = 8
 SMALLEST_FRAME = (16, 16)
 FRAMES = {2: (1080, 1920), 3: (720, 1280)}
 """Height and width of the frame that becomes 4K, by scale."""
+OFFLINE_WARM_UP = (180, 320)
+"""Of networks too slow for real time: a whole frame would keep a CPU busy for minutes."""
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -35,6 +37,8 @@ class Exported:
     path: Path
     parity: Parity
     parameters: int
+    trained: bool
+    """False if there were no weights and random ones took their place."""
 
 
 def export_variant(
@@ -46,9 +50,10 @@ def export_variant(
     weights: Path,
     fmt: Format = "onnx",
     precision: Precision = "fp32",
+    allow_untrained: bool = False,
     report: Callable[[str], None] = lambda step: None,
 ) -> Exported:
-    """Export one trained network into `repository`.
+    """Export one network into `repository`.
 
     Args:
         spec: the method.
@@ -58,6 +63,7 @@ def export_variant(
         weights: the folder of the weights.
         fmt: "onnx", or "tensorrt" on a machine with TensorRT.
         precision: of the graph's inside; its borders are uint8 always.
+        allow_untrained: where there are no weights, export random ones, marked as such, instead of refusing.
         report: called with the name of each step as it begins.
 
     Raises:
@@ -66,17 +72,20 @@ def export_variant(
     """
     variant = variant_name(spec.name, scale, profile)
     report("loading and re-parameterising")
-    trained = load(spec, scale, profile, weights)
-    deployed = deployed_graph(spec, trained, _DTYPES[precision])
+    file = weights_path(spec, scale, profile, weights)
+    trained = not (allow_untrained and spec.learned and not file.exists())
+    network = load(spec, scale, profile, weights) if trained else untrained(spec, scale)
+    deployed = deployed_graph(spec, network, _DTYPES[precision])
     report("converting to ONNX")
-    model = to_onnx(deployed)
+    model = to_onnx(deployed, batchable=spec.batchable)
     report("comparing with PyTorch")
-    parity = verify_onnx(model, reference_graph(spec, trained))
+    parity = verify_onnx(model, reference_graph(spec, network), batchable=spec.batchable)
+    max_batch = MAX_BATCH if spec.batchable else 1
     engine_facts: dict[str, str] = {}
     model_bytes = model.SerializeToString()
     if fmt == "tensorrt":
         report("building the TensorRT engine")
-        shapes = FrameShapes(SMALLEST_FRAME, FRAMES[scale], FRAMES[scale], MAX_BATCH)
+        shapes = FrameShapes(SMALLEST_FRAME, FRAMES[scale], FRAMES[scale], max_batch)
         model_bytes, engine_facts = to_engine(model, precision, shapes)
     report("writing")
     size = sum(parameter.numel() for parameter in deployed.parameters())
@@ -89,7 +98,8 @@ def export_variant(
         "precision": precision,
         "opset": OPSET,
         "parameters": size,
-        "weights_sha256": digest(weights_path(spec, scale, profile, weights)),
+        "trained": trained,
+        "weights_sha256": digest(file) if trained and spec.learned else None,
         "parity": {**asdict(parity), "tolerance": TOLERANCE, "engine": "ONNX Runtime", "reference": "PyTorch fp32"},
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
@@ -98,7 +108,18 @@ def export_variant(
             **engine_facts,
         },
     }
-    parameters = {"model": spec.name, "scale": str(scale), "profile": profile}
-    config = triton_config(variant, fmt, parameters=parameters, max_batch=MAX_BATCH, warm_up=FRAMES[scale])
+    parameters = {
+        "model": spec.name,
+        "scale": str(scale),
+        "profile": profile,
+        "trained": str(trained).lower(),
+    }
+    config = triton_config(
+        variant,
+        fmt,
+        parameters=parameters,
+        max_batch=max_batch,
+        warm_up=FRAMES[scale] if spec.real_time(scale) else OFFLINE_WARM_UP,
+    )
     path = write_variant(repository, variant, config, MODEL_FILES[fmt], model_bytes, manifest)
-    return Exported(path, parity, size)
+    return Exported(path, parity, size, trained)

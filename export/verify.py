@@ -31,8 +31,8 @@ class Parity:
     frames: tuple[str, ...]
 
 
-def verify_onnx(model: onnx.ModelProto, reference: ServedGraph) -> Parity:
-    """Compare the model in ONNX Runtime with `reference` (float32, PyTorch).
+def verify_onnx(model: onnx.ModelProto, reference: ServedGraph, *, batchable: bool = True) -> Parity:
+    """Compare the model in ONNX Runtime with `reference` (float32, PyTorch), frame by frame if not `batchable`.
 
     Raises:
         ParityError: a value differs by more than `TOLERANCE`.
@@ -40,10 +40,15 @@ def verify_onnx(model: onnx.ModelProto, reference: ServedGraph) -> Parity:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     worst, different, values = 0, 0, 0
     frames = _frames()
+    if not batchable:
+        frames = {f"{name}, {i}": frame[None] for name, batch in frames.items() for i, frame in enumerate(batch)}
     for name, frame in frames.items():
         with torch.inference_mode():
             expected = reference(torch.from_numpy(frame)).numpy()
-        actual = np.asarray(session.run(None, {INPUT_NAME: frame})[0])
+        try:
+            actual = np.asarray(session.run(None, {INPUT_NAME: frame})[0])
+        except Exception as error:  # ONNX Runtime's errors have no common base
+            raise ParityError(f"frame '{name}': ONNX Runtime fails: {str(error).splitlines()[0]}") from error
         if actual.shape != expected.shape:
             raise ParityError(f"frame '{name}': the exported model gives shape {actual.shape}, not {expected.shape}")
         difference = np.abs(actual.astype(np.int16) - expected)
@@ -61,6 +66,7 @@ def _frames() -> dict[str, NDArray[np.uint8]]:
     """Frames (N, H, W, 3): noise, a batch of odd size, flat fields, and a photograph."""
     rng = np.random.default_rng(0)
     frames = {
+        "the smallest, 16x16": rng.integers(0, 256, (1, 16, 16, 3), dtype=np.uint8),
         "random 160x96": rng.integers(0, 256, (1, 96, 160, 3), dtype=np.uint8),
         "batch of 3, 61x47": rng.integers(0, 256, (3, 47, 61, 3), dtype=np.uint8),
         "flat black, grey and white": np.stack([np.full((48, 48, 3), grey, np.uint8) for grey in (0, 128, 255)]),

@@ -71,6 +71,10 @@ class ModelSpec:
     batchable: bool = True
     """Whether an exported graph takes several frames at once."""
 
+    def real_time(self, scale: int) -> bool:
+        """Whether the report's runtime leaves 30 frames a second in reach."""
+        return self.reported[scale].runtime_ms <= 1000 / 30
+
     @property
     def scales(self) -> tuple[int, ...]:
         """The scales the method exists for, ascending."""

@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Literal, get_args
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file
@@ -48,13 +49,26 @@ def save(network: nn.Module, path: Path) -> None:
 
 
 def load(spec: ModelSpec, scale: int, profile: Profile, folder: Path = WEIGHTS_DIR) -> nn.Module:
-    """The trained network in its training form, in eval mode.
+    """The trained network in its training form, in eval mode; a method without anything to learn needs no file.
 
     Raises:
         UnsupportedScaleError: the method has no such scale.
         WeightsError: the file is missing or does not fit the network.
     """
-    return load_file(spec, scale, weights_path(spec, require_scale(spec, scale), profile, folder))
+    require_scale(spec, scale)
+    if not spec.learned:
+        return spec.build(scale).eval()
+    return load_file(spec, scale, weights_path(spec, scale, profile, folder))
+
+
+def untrained(spec: ModelSpec, scale: int) -> nn.Module:
+    """The network with the same random weights every time, in its training form and eval mode.
+
+    It costs what the trained one costs. Its pictures mean nothing.
+    """
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        return spec.build(require_scale(spec, scale)).eval()
 
 
 def load_file(spec: ModelSpec, scale: int, path: Path) -> nn.Module:

@@ -17,6 +17,8 @@ class Variant:
     scale: int
     profile: str
     max_batch_frames: int
+    trained: bool
+    """False for random weights, which are there to measure speed."""
     instances: int
     """How many batches Triton infers at the same time."""
 

@@ -115,6 +115,7 @@ class UpscaleServicer(pb_grpc.UpscaleServiceServicer):
                     profile=_PROFILE_VALUES.get(variant.profile, pb.PROFILE_UNSPECIFIED),
                     max_batch_frames=variant.max_batch_frames,
                     ready=self._catalog.is_ready(variant.name),
+                    trained=variant.trained,
                 )
                 for variant in self._catalog.variants
             ],

@@ -130,6 +130,7 @@ class Triton:
             scale=int(parameters["scale"]),
             profile=parameters["profile"],
             max_batch_frames=max(1, config.max_batch_size),
+            trained=parameters.get("trained") != "false",
             instances=max(1, sum(group.count for group in config.instance_group)),
         )
 

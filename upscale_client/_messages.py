@@ -58,7 +58,7 @@ class Upscaled:
 
 @dataclass(frozen=True)
 class Served:
-    """A trained network the service offers."""
+    """A network the service offers."""
 
     name: str
     model: str
@@ -66,6 +66,8 @@ class Served:
     profile: Profile
     max_batch_frames: int
     ready: bool
+    trained: bool
+    """False for random weights, served to measure speed: the pictures mean nothing."""
 
 
 def request(
@@ -138,6 +140,7 @@ def served(response: pb.ListModelsResponse) -> list[Served]:
             profile=_PROFILE_NAMES[variant.profile],
             max_batch_frames=variant.max_batch_frames,
             ready=variant.ready,
+            trained=variant.trained,
         )
         for variant in response.variants
     ]

@@ -90,13 +90,15 @@ class EmbeddedTriton:
         """Whether the server's process is alive."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, timeout_s: float = 120) -> None:
-        """Start the server and wait until every model is ready.
+    def start(self, timeout_s: float | None = None) -> None:
+        """Start the server and wait until every model is ready, by default for as long as their number may need.
 
         Raises:
             EmbeddedTritonError: it cannot be started, or is not ready in time.
         """
-        if not any(self._repository.glob("*/config.pbtxt")):
+        models = len(list(self._repository.glob("*/config.pbtxt")))
+        timeout_s = timeout_s or 120 + 15 * models
+        if not models:
             raise EmbeddedTritonError(f"no models in {self._repository}: run 'python export/ --model runet' first")
         wheel = _wheel()
         self._folder = Path(tempfile.mkdtemp(prefix="upscale-triton-"))
@@ -169,6 +171,8 @@ class EmbeddedTriton:
             "--model-control-mode=explicit",
             "--load-model=*",
             "--disable-auto-complete-config",
+            # Each model's warm-up uses every core: several at a time would only need more memory.
+            "--model-load-thread-count=2",
             "--http-address=127.0.0.1",
             "--grpc-address=127.0.0.1",
             "--metrics-address=127.0.0.1",

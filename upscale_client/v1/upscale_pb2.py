@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fupscale_client/v1/upscale.proto\x12\nupscale.v1\x1a\x1egoogle/protobuf/duration.proto\"i\n\x05\x46rame\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12&\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x14.upscale.v1.Encoding\x12\x0e\n\x04\x64\x61ta\x18\x0f \x01(\x0cH\x00\x42\t\n\x07payload\"G\n\x0cOutputFormat\x12&\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x14.upscale.v1.Encoding\x12\x0f\n\x07quality\x18\x02 \x01(\r\"\xcb\x01\n\x0eUpscaleRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05scale\x18\x02 \x01(\r\x12$\n\x07profile\x18\x03 \x01(\x0e\x32\x13.upscale.v1.Profile\x12(\n\x06output\x18\x04 \x01(\x0b\x32\x18.upscale.v1.OutputFormat\x12)\n\x06\x62udget\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12 \n\x05\x66rame\x18\x0f \x01(\x0b\x32\x11.upscale.v1.Frame\"\x90\x01\n\x0fUpscaleResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12%\n\x05times\x18\x03 \x01(\x0b\x32\x16.upscale.v1.StageTimes\x12\x14\n\x0c\x62\x61tch_frames\x18\x04 \x01(\r\x12 \n\x05\x66rame\x18\x0f \x01(\x0b\x32\x11.upscale.v1.Frame\"\xe2\x01\n\nStageTimes\x12*\n\x07receive\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x64\x65\x63ode\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05infer\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x65ncode\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x13\n\x11ListModelsRequest\"\xa4\x01\n\x12ListModelsResponse\x12%\n\x08variants\x18\x01 \x03(\x0b\x32\x13.upscale.v1.Variant\x12\x15\n\rdefault_model\x18\x02 \x01(\t\x12,\n\x0f\x64\x65\x66\x61ult_profile\x18\x03 \x01(\x0e\x32\x13.upscale.v1.Profile\x12\"\n\x06limits\x18\x04 \x01(\x0b\x32\x12.upscale.v1.Limits\"\x84\x01\n\x07Variant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05scale\x18\x03 \x01(\r\x12$\n\x07profile\x18\x04 \x01(\x0e\x32\x13.upscale.v1.Profile\x12\x18\n\x10max_batch_frames\x18\x05 \x01(\r\x12\r\n\x05ready\x18\x06 \x01(\x08\"m\n\x06Limits\x12\x19\n\x11max_output_pixels\x18\x01 \x01(\x04\x12\x10\n\x08min_side\x18\x02 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x03 \x01(\x04\x12\x1b\n\x13max_inflight_frames\x18\x04 \x01(\r*p\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45NCODING_RGB24\x10\x01\x12\x10\n\x0c\x45NCODING_PNG\x10\x02\x12\x11\n\rENCODING_JPEG\x10\x03\x12\x11\n\rENCODING_WEBP\x10\x04*M\n\x07Profile\x12\x17\n\x13PROFILE_UNSPECIFIED\x10\x00\x12\x11\n\rPROFILE_CLEAN\x10\x01\x12\x16\n\x12PROFILE_COMPRESSED\x10\x02\x32\xa1\x01\n\x0eUpscaleService\x12\x42\n\x07Upscale\x12\x1a.upscale.v1.UpscaleRequest\x1a\x1b.upscale.v1.UpscaleResponse\x12K\n\nListModels\x12\x1d.upscale.v1.ListModelsRequest\x1a\x1e.upscale.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fupscale_client/v1/upscale.proto\x12\nupscale.v1\x1a\x1egoogle/protobuf/duration.proto\"i\n\x05\x46rame\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12&\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x14.upscale.v1.Encoding\x12\x0e\n\x04\x64\x61ta\x18\x0f \x01(\x0cH\x00\x42\t\n\x07payload\"G\n\x0cOutputFormat\x12&\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x14.upscale.v1.Encoding\x12\x0f\n\x07quality\x18\x02 \x01(\r\"\xcb\x01\n\x0eUpscaleRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05scale\x18\x02 \x01(\r\x12$\n\x07profile\x18\x03 \x01(\x0e\x32\x13.upscale.v1.Profile\x12(\n\x06output\x18\x04 \x01(\x0b\x32\x18.upscale.v1.OutputFormat\x12)\n\x06\x62udget\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12 \n\x05\x66rame\x18\x0f \x01(\x0b\x32\x11.upscale.v1.Frame\"\x90\x01\n\x0fUpscaleResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12%\n\x05times\x18\x03 \x01(\x0b\x32\x16.upscale.v1.StageTimes\x12\x14\n\x0c\x62\x61tch_frames\x18\x04 \x01(\r\x12 \n\x05\x66rame\x18\x0f \x01(\x0b\x32\x11.upscale.v1.Frame\"\xe2\x01\n\nStageTimes\x12*\n\x07receive\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x64\x65\x63ode\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05infer\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x65ncode\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x13\n\x11ListModelsRequest\"\xa4\x01\n\x12ListModelsResponse\x12%\n\x08variants\x18\x01 \x03(\x0b\x32\x13.upscale.v1.Variant\x12\x15\n\rdefault_model\x18\x02 \x01(\t\x12,\n\x0f\x64\x65\x66\x61ult_profile\x18\x03 \x01(\x0e\x32\x13.upscale.v1.Profile\x12\"\n\x06limits\x18\x04 \x01(\x0b\x32\x12.upscale.v1.Limits\"\x95\x01\n\x07Variant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05scale\x18\x03 \x01(\r\x12$\n\x07profile\x18\x04 \x01(\x0e\x32\x13.upscale.v1.Profile\x12\x18\n\x10max_batch_frames\x18\x05 \x01(\r\x12\r\n\x05ready\x18\x06 \x01(\x08\x12\x0f\n\x07trained\x18\x07 \x01(\x08\"m\n\x06Limits\x12\x19\n\x11max_output_pixels\x18\x01 \x01(\x04\x12\x10\n\x08min_side\x18\x02 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x03 \x01(\x04\x12\x1b\n\x13max_inflight_frames\x18\x04 \x01(\r*p\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45NCODING_RGB24\x10\x01\x12\x10\n\x0c\x45NCODING_PNG\x10\x02\x12\x11\n\rENCODING_JPEG\x10\x03\x12\x11\n\rENCODING_WEBP\x10\x04*M\n\x07Profile\x12\x17\n\x13PROFILE_UNSPECIFIED\x10\x00\x12\x11\n\rPROFILE_CLEAN\x10\x01\x12\x16\n\x12PROFILE_COMPRESSED\x10\x02\x32\xa1\x01\n\x0eUpscaleService\x12\x42\n\x07Upscale\x12\x1a.upscale.v1.UpscaleRequest\x1a\x1b.upscale.v1.UpscaleResponse\x12K\n\nListModels\x12\x1d.upscale.v1.ListModelsRequest\x1a\x1e.upscale.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'upscale_client.v1.upscale_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENCODING']._serialized_start=1275
-  _globals['_ENCODING']._serialized_end=1387
-  _globals['_PROFILE']._serialized_start=1389
-  _globals['_PROFILE']._serialized_end=1466
+  _globals['_ENCODING']._serialized_start=1292
+  _globals['_ENCODING']._serialized_end=1404
+  _globals['_PROFILE']._serialized_start=1406
+  _globals['_PROFILE']._serialized_end=1483
   _globals['_FRAME']._serialized_start=79
   _globals['_FRAME']._serialized_end=184
   _globals['_OUTPUTFORMAT']._serialized_start=186
@@ -51,9 +51,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSRESPONSE']._serialized_start=863
   _globals['_LISTMODELSRESPONSE']._serialized_end=1027
   _globals['_VARIANT']._serialized_start=1030
-  _globals['_VARIANT']._serialized_end=1162
-  _globals['_LIMITS']._serialized_start=1164
-  _globals['_LIMITS']._serialized_end=1273
-  _globals['_UPSCALESERVICE']._serialized_start=1469
-  _globals['_UPSCALESERVICE']._serialized_end=1630
+  _globals['_VARIANT']._serialized_end=1179
+  _globals['_LIMITS']._serialized_start=1181
+  _globals['_LIMITS']._serialized_end=1290
+  _globals['_UPSCALESERVICE']._serialized_start=1486
+  _globals['_UPSCALESERVICE']._serialized_end=1647
 # @@protoc_insertion_point(module_scope)

@@ -113,20 +113,22 @@ class ListModelsResponse(_message.Message):
     def __init__(self, variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., default_model: _Optional[str] = ..., default_profile: _Optional[_Union[Profile, str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class Variant(_message.Message):
-    __slots__ = ("name", "model", "scale", "profile", "max_batch_frames", "ready")
+    __slots__ = ("name", "model", "scale", "profile", "max_batch_frames", "ready", "trained")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_FRAMES_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
+    TRAINED_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     scale: int
     profile: Profile
     max_batch_frames: int
     ready: bool
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., scale: _Optional[int] = ..., profile: _Optional[_Union[Profile, str]] = ..., max_batch_frames: _Optional[int] = ..., ready: _Optional[bool] = ...) -> None: ...
+    trained: bool
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., scale: _Optional[int] = ..., profile: _Optional[_Union[Profile, str]] = ..., max_batch_frames: _Optional[int] = ..., ready: _Optional[bool] = ..., trained: _Optional[bool] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_output_pixels", "min_side", "max_message_bytes", "max_inflight_frames")

@@ -26,7 +26,7 @@ from export.to_onnx import to_onnx
 from export.triton_config import triton_config
 from export.verify import verify_onnx
 from models.registry import get
-from models.weights import WEIGHTS_DIR, digest, weights_path
+from models.weights import WEIGHTS_DIR, WeightsError, digest, weights_path
 
 model_config_pb2: Any = _model_config_pb2
 ROOT = Path(__file__).resolve().parents[3]
@@ -75,6 +75,7 @@ def test_the_config_is_what_triton_reads(repository: Path) -> None:
         "model": "runet",
         "scale": "3",
         "profile": "clean",
+        "trained": "true",
     }
 
 
@@ -93,7 +94,7 @@ def test_random_weights_survive_the_export(scale: int, dtype: torch.dtype) -> No
     network = trained(scale)
     parity = verify_onnx(to_onnx(deployed_graph(SPEC, network, dtype)), reference_graph(SPEC, network))
     assert parity.max_difference <= 1
-    assert len(parity.frames) == 4
+    assert len(parity.frames) == 5
 
 
 def test_a_model_that_computes_something_else_is_refused() -> None:
@@ -106,13 +107,50 @@ def test_a_model_that_computes_something_else_is_refused() -> None:
 
 
 def test_a_failed_proof_leaves_the_repository_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ParityError("no")
 
     monkeypatch.setattr("export.exporter.verify_onnx", fail)
     with pytest.raises(ParityError):
         export_variant(SPEC, 2, "clean", repository=tmp_path, weights=WEIGHTS_DIR)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_random_weights_are_exported_on_request_only_and_marked(tmp_path: Path) -> None:
+    spec = get("qqcoin")
+    nowhere, repository = tmp_path / "weights", tmp_path / "repository"
+    with pytest.raises(WeightsError, match="no weights at"):
+        export_variant(spec, 2, "clean", repository=repository, weights=nowhere)
+    done = export_variant(spec, 2, "clean", repository=repository, weights=nowhere, allow_untrained=True)
+    assert not done.trained
+    manifest = json.loads((done.path / "manifest.json").read_text())
+    assert (manifest["trained"], manifest["weights_sha256"]) == (False, None)
+    config = text_format.Parse((done.path / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    assert config.parameters["trained"].string_value == "false"
+
+
+def test_bicubic_needs_no_weights(tmp_path: Path) -> None:
+    done = export_variant(get("bicubic"), 2, "compressed", repository=tmp_path, weights=tmp_path / "weights")
+    assert done.trained
+    assert done.parameters == 0
+
+
+def test_kernels_mixed_for_each_frame_are_served_one_frame_at_a_time(tmp_path: Path) -> None:
+    spec = get("asconvsr")
+    done = export_variant(spec, 2, "clean", repository=tmp_path, weights=tmp_path, allow_untrained=True)
+    config = text_format.Parse((done.path / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    assert config.max_batch_size == 1
+
+
+def test_a_model_that_the_engine_cannot_run_is_refused_in_one_line() -> None:
+    model = to_onnx(deployed_graph(SPEC, trained()))
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "blocksize":
+                attribute.i = 5
+    with pytest.raises(ParityError, match="ONNX Runtime fails") as caught:
+        verify_onnx(model, reference_graph(SPEC, trained()))
+    assert "\n" not in str(caught.value)
 
 
 def test_an_exported_variant_replaces_the_old_one(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from service.catalog import Catalog, Variant
 from service.errors import BackendUnavailableError, FrameInvalidError, ModelUnknownError
 
-RUNET = [Variant(f"runet_x{scale}_clean", "runet", scale, "clean", 8, 1) for scale in (2, 3)]
-OTHER = Variant("repnet_x2_compressed", "repnet", 2, "compressed", 8, 1)
+RUNET = [Variant(f"runet_x{scale}_clean", "runet", scale, "clean", 8, True, 1) for scale in (2, 3)]
+OTHER = Variant("repnet_x2_compressed", "repnet", 2, "compressed", 8, True, 1)
 
 
 @pytest.fixture

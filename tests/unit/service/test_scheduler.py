@@ -17,7 +17,7 @@ SIZE = FrameSize(height=16, width=16, scale=2)
 
 
 def variant(max_batch_frames: int = 4, instances: int = 1) -> Variant:
-    return Variant("runet_x2_clean", "runet", 2, "clean", max_batch_frames, instances)
+    return Variant("runet_x2_clean", "runet", 2, "clean", max_batch_frames, True, instances)
 
 
 class HeldBackend:

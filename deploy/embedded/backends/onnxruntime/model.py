@@ -3,16 +3,23 @@
 Triton runs this file in its Python stub for every model whose config says `backend: "onnxruntime"`, so the repository
 is the same one that NVIDIA's container serves with its native backend. The engine is chosen by EMBEDDED_TRITON_ENGINE:
 
-- `openvino`: float32, and the default; docs/decisions.md has the measurement.
+- `openvino`: float32, and the default; docs/decisions.md has the measurement. A graph that it cannot take (YNOT's
+  one-sided Fourier transforms) goes to ONNX Runtime, and the log says so.
 - `openvino-bf16`: faster where the CPU has bfloat16, at a loss of up to a few grey levels on flat pictures.
 - `onnxruntime`: the reference.
 
 EMBEDDED_TRITON_THREADS limits the threads; 0 means every core.
+
+An engine for 4K frames holds 0.3 to 1.7 GB, and a repository may hold the whole zoo. So when the machine runs short of
+memory, models that are idle let their engines go; the next frame makes them again, which takes 0.05 to 0.3 s.
 """
 
+import ctypes
 import json
 import os
 import sys
+import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 
@@ -21,6 +28,8 @@ import triton_python_backend_utils as pb_utils
 
 # A compiled model belongs to one input shape and holds its buffers: a few hundred MB at 1080p.
 _KEPT_SHAPES = 4
+_SCARCE = 0.35  # share of the memory that is still available
+_IDLE_S = 2.0
 
 
 class _OpenVINO:
@@ -33,6 +42,8 @@ class _OpenVINO:
         if threads:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self._requests: OrderedDict = OrderedDict()
+        # Raises RuntimeError for a graph whose shapes OpenVINO does not understand.
+        self._model.clone().reshape((1, 48, 96, 3))
 
     def infer(self, frames: np.ndarray) -> np.ndarray:
         # One frame keeps every core busy: a larger batch would only be one more shape to compile and hold.
@@ -53,18 +64,30 @@ class _OpenVINO:
         # The request's own buffer: good until its next inference.
         return request.infer({0: frames}, share_inputs=True, share_outputs=True)[0]
 
+    def release(self) -> None:
+        self._requests.clear()
+
 
 class _OnnxRuntime:
     def __init__(self, path: Path, threads: int) -> None:
+        self._path = path
+        self._threads = threads
+        self._session = self._open()
+
+    def _open(self):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
+        options.intra_op_num_threads = self._threads
+        return onnxruntime.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
 
     def infer(self, frames: np.ndarray) -> np.ndarray:
-        return self._session.run(None, {self._input: frames})[0]
+        if self._session is None:
+            self._session = self._open()
+        return self._session.run(None, {self._session.get_inputs()[0].name: frames})[0]
+
+    def release(self) -> None:
+        self._session = None
 
 
 def _engine(path: Path) -> "_OpenVINO | _OnnxRuntime":
@@ -77,7 +100,18 @@ def _engine(path: Path) -> "_OpenVINO | _OnnxRuntime":
         raise pb_utils.TritonModelException(
             f"EMBEDDED_TRITON_ENGINE={name!r}: known engines are openvino, openvino-bf16 and onnxruntime"
         )
-    return _OpenVINO(path, threads, precisions[name])
+    try:
+        return _OpenVINO(path, threads, precisions[name])
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        pb_utils.Logger.log_warn(f"{path}: ONNX Runtime takes it, because OpenVINO cannot: {reason}")
+        return _OnnxRuntime(path, threads)
+
+
+def _memory_is_scarce() -> bool:
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    available, total = (int(lines[name].split()[0]) for name in ("MemAvailable", "MemTotal"))
+    return available < _SCARCE * total
 
 
 class TritonPythonModel:
@@ -94,15 +128,35 @@ class TritonPythonModel:
         self._input = config["input"][0]["name"]
         self._output = config["output"][0]["name"]
         self._engine = _engine(path)
+        self._lock = threading.Lock()
+        self._last_used = time.monotonic()
+        self._holding = False
+        threading.Thread(target=self._watch_memory, name="memory", daemon=True).start()
 
     def execute(self, requests: list) -> list:
         """Answer each request; one that fails does not fail the others."""
         responses = []
-        for request in requests:
-            try:
-                frames = pb_utils.get_input_tensor_by_name(request, self._input).as_numpy()
-                tensor = pb_utils.Tensor(self._output, self._engine.infer(frames))
-                responses.append(pb_utils.InferenceResponse([tensor]))
-            except Exception as error:
-                responses.append(pb_utils.InferenceResponse(error=pb_utils.TritonError(f"inference failed: {error}")))
+        with self._lock:
+            for request in requests:
+                responses.append(self._answer(request))
+            self._last_used = time.monotonic()
+            self._holding = True
         return responses
+
+    def _answer(self, request: "pb_utils.InferenceRequest") -> "pb_utils.InferenceResponse":
+        try:
+            frames = pb_utils.get_input_tensor_by_name(request, self._input).as_numpy()
+            return pb_utils.InferenceResponse([pb_utils.Tensor(self._output, self._engine.infer(frames))])
+        except Exception as error:
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"inference failed: {error}"))
+
+    def _watch_memory(self) -> None:
+        """Let the engine go when it is idle and the machine is short of memory."""
+        while True:
+            time.sleep(_IDLE_S / 4)
+            with self._lock:
+                idle = time.monotonic() - self._last_used > _IDLE_S
+                if self._holding and idle and _memory_is_scarce():
+                    self._engine.release()
+                    self._holding = False
+                    ctypes.CDLL(None).malloc_trim(0)
