@@ -6,9 +6,11 @@ import sys
 
 import typer
 
-from benchmark import engines, overhead
+from benchmark import complexity, engines, overhead, runtime, zoo
+from benchmark.errors import BenchmarkError
 from deploy.embedded import EmbeddedTritonError
 from deploy.local import LocalStackError
+from models.registry import UnknownModelError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -18,12 +20,15 @@ def benchmark() -> None:
     """Measure the networks and the service."""
 
 
+app.command("complexity")(complexity.command)
+app.command("models")(zoo.command)
+app.command("runtime")(runtime.command)
 app.command("overhead")(overhead.command)
 app.command("engines")(engines.command)
 
 if __name__ == "__main__":
     try:
         app(prog_name="python -m benchmark")
-    except (EmbeddedTritonError, LocalStackError) as error:
+    except (BenchmarkError, EmbeddedTritonError, LocalStackError, UnknownModelError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         raise SystemExit(2) from None
