@@ -24,7 +24,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from deploy.embedded import EmbeddedTriton
 from deploy.local import REPOSITORY, ROOT
 from training.degradation import degrade
-from training.quality import psnr
+from training.metrics import psnr
 
 ENGINES = ("onnxruntime", "openvino", "openvino-bf16")
 

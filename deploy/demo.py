@@ -21,7 +21,8 @@ from deploy.embedded.server import free_port
 from deploy.local import REPOSITORY, ROOT, LocalStack, LocalStackError
 from models.blocks.resample import BicubicUpsample
 from training.degradation import degrade
-from training.quality import psnr, upscale
+from training.metrics import psnr
+from training.quality import upscale
 from upscale_client import UpscaleClient, Upscaled, UpscaleError
 
 console = Console(soft_wrap=True)

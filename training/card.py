@@ -40,6 +40,8 @@ def write_card(
     rate = settings.recipe.stages[0].learning_rate
     if rate != spec.recipe.stages[0].learning_rate:
         options.append(f"--learning-rate {rate:g}")
+    if settings.teacher:
+        options.append(f"--teacher {settings.teacher}")
     if settings.start_from:
         options.append(f"--start-from {settings.start_from.split()[0]}")
     command = f"python -m training {' '.join(options)}"
@@ -102,9 +104,11 @@ def _table(results: list[ImageQuality]) -> list[str]:
 
 
 def _plain(value: object) -> object:
-    """A setting for people: the stages of a recipe in words, all else as it is."""
+    """A setting for people: structures in words, all else as it is."""
     if not isinstance(value, dict):
         return value
+    if "stages" not in value:
+        return ", ".join(f"{name} {setting}" for name, setting in value.items())
     stages: tuple[dict[str, Any], ...] = value["stages"]
     return "; ".join(f"{s['share']:.0%} {s['loss']} from {s['learning_rate']:g}" for s in stages)
 

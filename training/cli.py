@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -11,12 +12,26 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
+from torch import nn
 
 from models.recipe import Recipe
 from models.registry import UnknownModelError, UnsupportedScaleError, get, require_scale
-from models.weights import PROFILES, Profile, WeightsError, digest, load_file, save, variant_name, weights_path
+from models.reparam import reparameterise
+from models.spec import ModelSpec
+from models.weights import (
+    PROFILES,
+    Profile,
+    WeightsError,
+    digest,
+    load,
+    load_file,
+    save,
+    variant_name,
+    weights_path,
+)
 from training.card import write_card
 from training.data import DataError, fetch
+from training.degradation import PROTOCOL_JPEG, TRAINING
 from training.patches import Batches, NoPatchesError, list_images, load_patches
 from training.quality import evaluate, summary
 from training.settings import Settings
@@ -52,14 +67,19 @@ def train(
     validation: Annotated[Path, typer.Option(help="Folder of pictures to watch.")] = Path("data/validation"),
     test: Annotated[Path, typer.Option(help="Folder of pictures to measure on in the end.")] = Path("data/test"),
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = Settings.steps,
+    budget: Annotated[
+        str, typer.Option(help="As many steps as fit into this time, e.g. 20m, instead of --steps.")
+    ] = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Patches per step.")] = Settings.batch_size,
     learning_rate: Annotated[
         float | None, typer.Option(min=0, help="At the first stage's peak, instead of the method's own.")
     ] = None,
     start_from: Annotated[Path | None, typer.Option(help="Weights to start from instead of random ones.")] = None,
+    teacher: Annotated[str, typer.Option(help="A trained method to imitate besides the truth, e.g. r2cnet.")] = "",
     mixed_precision: Annotated[
         bool, typer.Option("--mixed-precision", help="All stages but the last in bfloat16.")
     ] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Let torch compile the network; for GPUs.")] = False,
     seed: Annotated[int, typer.Option(help="Of the initial weights and of every batch.")] = Settings.seed,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     runs: Annotated[Path, typer.Option(help="Folder of checkpoints and curves.")] = Path("runs"),
@@ -78,7 +98,9 @@ def train(
     chosen: Profile = profile
     if device == "cuda" and not torch.cuda.is_available():
         raise OptionError("--device cuda: this machine has no usable GPU")
+    seconds = _seconds(budget) if budget else None
     start = load_file(spec, scale, start_from) if start_from else None
+    master = _teacher(teacher, spec, scale, chosen, weights) if teacher else None
     first, *others = spec.recipe.stages
     if learning_rate is not None:
         first = replace(first, learning_rate=learning_rate)
@@ -86,30 +108,59 @@ def train(
         recipe=Recipe((first, *others)),
         steps=steps,
         batch_size=batch_size,
+        degradation=TRAINING[chosen],
         start_from=f"{start_from} ({digest(start_from)[:12]})" if start_from else "",
+        teacher=teacher,
         mixed_precision=mixed_precision,
         seed=seed,
-        jpeg_share=0.7 if chosen == "compressed" else 0.0,
     )
     if fresh:
         shutil.rmtree(runs / variant_name(spec.name, scale, chosen), ignore_errors=True)
     patches = load_patches(images, settings.hr_patch)
     console.print(f"{len(patches)} patches of {settings.hr_patch}x{settings.hr_patch} from {images}")
-    trainer = Trainer(spec, scale, chosen, settings, runs=runs, device=device, start=start)
-    trained = trainer.run(Batches(patches, scale, settings), list_images(validation)[:8])
+
+    def trainer(settings: Settings) -> Trainer:
+        made = Trainer(spec, scale, chosen, settings, runs=runs, device=device, start=start, teacher=master)
+        if compiled:
+            made.compile()
+        return made
+
+    checkpoint_every = 2000
+    if seconds is not None:
+        count = trainer(settings).steps_within(seconds, Batches(patches, scale, settings))
+        settings = replace(settings, steps=count)
+        checkpoint_every = max(1, count // 10)
+        console.print(f"{count} steps fit into {budget}")
+    batches = Batches(patches, scale, settings)
+    run = trainer(settings)
+    if start is None and run.solve_start(batches):
+        console.print("the last convolution starts as its least-squares solution")
+    trained = run.run(batches, list_images(validation)[:8], checkpoint_every=checkpoint_every)
     path = weights_path(spec, scale, chosen, weights)
     save(trained.network, path)
     results = evaluate(
-        trained.network,
-        list_images(test),
-        scale,
-        input_range=spec.input_range,
-        jpeg_quality=90 if chosen == "compressed" else None,
+        trained.network, list_images(test), scale, input_range=spec.input_range, jpeg_quality=PROTOCOL_JPEG[chosen]
     )
     write_card(path, spec, scale, chosen, settings, trained.seconds, len(patches), results)
     if results:
         console.print(f"test: {summary(results)}")
     console.print(f"weights: {path}")
+
+
+def _teacher(name: str, spec: ModelSpec, scale: int, profile: Profile, weights: Path) -> nn.Module:
+    """The trained network called `name`, deployed, to be imitated."""
+    master = get(name)
+    if spec.input_range != 1.0 or master.input_range != 1.0:
+        raise OptionError(f"--teacher {name}: it takes values in [0, {master.input_range:g}], both must take [0, 1]")
+    return reparameterise(load(master, scale, profile, weights))
+
+
+def _seconds(budget: str) -> float:
+    """A budget such as 90s, 20m or 1.5h in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", budget)
+    if not match or float(match[1]) <= 0:
+        raise OptionError(f"--budget {budget!r}: a number and a unit are expected, e.g. 90s, 20m or 1.5h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 @app.command()

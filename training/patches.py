@@ -125,9 +125,7 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
     def _pair(self, index: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         hr = np.rot90(self._patches[index], rng.integers(4))
         hr = np.ascontiguousarray(hr[:, ::-1] if rng.random() < 0.5 else hr)
-        low, high = self._settings.jpeg_quality
-        jpeg = int(rng.integers(low, high + 1)) if rng.random() < self._settings.jpeg_share else None
-        return degrade(hr, self._scale, jpeg), hr
+        return self._settings.degradation.apply(hr, self._scale, rng), hr
 
 
 def batch_stream(batches: Batches, first_step: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:

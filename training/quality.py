@@ -11,19 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.metrics import peak_signal_noise_ratio
 from torch import nn
 
 from models.blocks.resample import BicubicUpsample
 from training.degradation import crop_to_multiple, degrade
+from training.metrics import psnr
 from training.patches import open_rgb
-
-
-def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
-    """PSNR over RGB in dB, peak 255, all pixels; infinite for equal pictures (section 2.1)."""
-    if np.array_equal(image, reference):
-        return float("inf")
-    return float(peak_signal_noise_ratio(reference, image, data_range=255))
 
 
 def upscale(network: nn.Module, lr: NDArray[np.uint8], input_range: float = 1.0) -> NDArray[np.uint8]:
@@ -33,6 +26,19 @@ def upscale(network: nn.Module, lr: NDArray[np.uint8], input_range: float = 1.0)
         x = torch.from_numpy(lr.copy()).to(device).permute(2, 0, 1)[None].float().div(255)
         y = network(x * input_range).div(input_range).clamp(0, 1).mul(255).round().to(torch.uint8)
     return y[0].permute(1, 2, 0).cpu().numpy()
+
+
+def lr_and_hr(
+    path: Path, scale: int, jpeg_quality: int | None = None, most_pixels: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A picture and its LR frame; with `most_pixels`, of a central crop of about that many HR pixels."""
+    hr = open_rgb(path)
+    if most_pixels and hr.shape[0] * hr.shape[1] > most_pixels:
+        side = int(most_pixels**0.5)
+        top, left = max(0, (hr.shape[0] - side) // 2), max(0, (hr.shape[1] - side) // 2)
+        hr = hr[top : top + side, left : left + side]
+    hr = crop_to_multiple(hr, scale)
+    return degrade(hr, scale, jpeg_quality), hr
 
 
 @dataclass(frozen=True)
@@ -66,13 +72,7 @@ def evaluate(
     bicubic = BicubicUpsample(scale)
     results: list[ImageQuality] = []
     for path in images:
-        hr = open_rgb(path)
-        if most_pixels and hr.shape[0] * hr.shape[1] > most_pixels:
-            side = int(most_pixels**0.5)
-            top, left = max(0, (hr.shape[0] - side) // 2), max(0, (hr.shape[1] - side) // 2)
-            hr = hr[top : top + side, left : left + side]
-        hr = crop_to_multiple(hr, scale)
-        lr = degrade(hr, scale, jpeg_quality)
+        lr, hr = lr_and_hr(path, scale, jpeg_quality, most_pixels)
         size = (hr.shape[1], hr.shape[0])
         results.append(
             ImageQuality(

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from models.recipe import Recipe, Stage
+from training.degradation import Degradation
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,16 @@ class Settings:
     clip_gradient_norm: float = 0.05
     ema_decay: float = 0.998
     """The exponential moving average of the weights is what is validated and shipped."""
-    jpeg_share: float = 0.0
-    """Share of the patches whose LR frame passes through JPEG."""
-    jpeg_quality: tuple[int, int] = (90, 90)
+    degradation: Degradation = field(default_factory=Degradation)
+    """What makes the LR patches."""
     mixed_precision: bool = False
     """Run all stages but the last in bfloat16: 1.6 times the steps a second for RUNet x2 on a CPU that has it."""
     start_from: str = ""
-    """A weights file to start from, and its digest; empty: start from random weights."""
+    """A weights file to start from, and its digest; empty: start from random weights and a solved last convolution."""
+    teacher: str = ""
+    """Weights of the network that is imitated, and their digest; empty: none is."""
+    teacher_share: float = 0.5
+    """Of the loss that is measured against the teacher's pictures instead of the true ones."""
     seed: int = 0
 
     def stage(self, step: int) -> tuple[int, Stage]:

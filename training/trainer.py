@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import asdict, dataclass
+from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -13,10 +14,12 @@ from torch import nn
 
 from models.spec import ModelSpec
 from models.weights import Profile, variant_name
+from training.degradation import PROTOCOL_JPEG
 from training.losses import LOSSES
 from training.patches import Batches, batch_stream
 from training.quality import evaluate, summary
 from training.settings import Settings
+from training.start import solve_last_convolution
 
 
 class CheckpointError(RuntimeError):
@@ -54,6 +57,7 @@ class Trainer:
         runs: the folder that keeps checkpoints and learning curves.
         device: "cpu" or "cuda".
         start: a network of the same kind whose weights are the first; None starts from random ones.
+        teacher: a larger trained network of the same scale and input range [0, 1] to imitate besides the truth.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Trainer:
         runs: Path,
         device: str = "cpu",
         start: nn.Module | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
         self._scale = scale
         self._profile: Profile = profile
@@ -77,11 +82,42 @@ class Trainer:
         network = spec.build(scale).to(self._device)
         if start is not None:
             network.load_state_dict(start.state_dict())
+        self._teacher = None if teacher is None else teacher.to(self._device).eval().requires_grad_(False)
+        self._forward: nn.Module = network
         self._state = _State(
             network=network,
             average=copy.deepcopy(network).eval().requires_grad_(False),
             optimiser=torch.optim.Adam(network.parameters(), lr=settings.learning_rate(0), betas=settings.betas),
         )
+
+    def compile(self) -> None:
+        """Let torch compile the network: it pays where steps are many and a GPU runs them."""
+        self._forward = torch.compile(self._state.network)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def solve_start(self, batches: Batches, several: int = 4) -> bool:
+        """Solve the last convolution on the first batches, if the network has one that can be; see training.start."""
+        if self._checkpoint.exists():
+            return False
+        network = self._state.network.cpu()
+        solved = solve_last_convolution(network, [batches[step] for step in range(several)], self._input_range)
+        network.to(self._device)
+        self._state.average.load_state_dict(network.state_dict())
+        return solved
+
+    def steps_within(self, seconds: float, batches: Batches, workers: int = 1) -> int:
+        """How many steps fit into this time, by a trial on a copy; the steps of the checkpoint, if there is one."""
+        if self._checkpoint.exists():
+            saved = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
+            return int(saved["settings"]["steps"])
+        trial = copy.deepcopy(self)
+        stream = chain.from_iterable(batch_stream(batches, 0, workers) for _ in count())
+        for _ in range(2):
+            trial.step(*next(stream))
+        began, steps = time.monotonic(), 0
+        while steps < 2 or time.monotonic() - began < min(10.0, 0.05 * seconds):
+            trial.step(*next(stream)).item()
+            steps += 1
+        return max(2, int(seconds * steps / (time.monotonic() - began)))
 
     def run(
         self, batches: Batches, validation: list[Path], *, checkpoint_every: int = 2000, workers: int = 1
@@ -112,7 +148,7 @@ class Trainer:
                         state.average,
                         validation,
                         self._scale,
-                        jpeg_quality=90 if self._profile == "compressed" else None,
+                        jpeg_quality=PROTOCOL_JPEG[self._profile],
                         input_range=self._input_range,
                         most_pixels=1_000_000,
                     )
@@ -131,8 +167,11 @@ class Trainer:
         number, stage = settings.stage(state.step)
         mixed = settings.mixed_precision and number + 1 < len(settings.recipe.stages)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=mixed):
-            output = state.network(lr.to(self._device) * self._input_range).float() / self._input_range
+            output = self._forward(lr.to(self._device) * self._input_range).float() / self._input_range
+            imitated = None if self._teacher is None else self._teacher(lr.to(self._device)).float()
         loss = LOSSES[stage.loss](output, hr.to(self._device))
+        if imitated is not None:
+            loss = (1 - settings.teacher_share) * loss + settings.teacher_share * LOSSES[stage.loss](output, imitated)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip_gradient_norm)

@@ -22,7 +22,8 @@ from export.graph import reference_graph
 from models.registry import get
 from models.weights import load
 from tests.conftest import StartGateway
-from training.quality import psnr, upscale
+from training.metrics import psnr
+from training.quality import upscale
 from upscale_client import AsyncUpscaleClient, UpscaleClient
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.v1.upscale_pb2_grpc import UpscaleServiceStub

@@ -12,15 +12,20 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from skimage.metrics import structural_similarity
+from torch import nn
 
+from models.blocks.rep import EdgeConv, OnlineConv, RepVGGConv, WideConv
 from models.recipe import Loss
 from models.registry import get, specs
 from models.spec import ModelSpec
-from training.degradation import crop_to_multiple, degrade
+from training.degradation import TRAINING, Degradation, crop_to_multiple, degrade
 from training.losses import LOSSES
+from training.metrics import psnr, psnr_y, ssim
 from training.patches import Batches, NoPatchesError, load_patches
-from training.quality import evaluate, psnr
+from training.quality import evaluate
 from training.settings import Settings
+from training.start import assign, solve_last_convolution
 from training.trainer import CheckpointError, Trainer
 
 SETTINGS = Settings(steps=40, batch_size=4, hr_patch=48, warmup_steps=5, clip_gradient_norm=1.0)
@@ -51,6 +56,50 @@ def test_jpeg_changes_the_frame_but_not_by_much() -> None:
     hr = detailed(0)
     clean, compressed = degrade(hr, 2), degrade(hr, 2, jpeg_quality=90)
     assert 20 < psnr(compressed, clean) < 60
+
+
+def test_metrics_know_equal_pictures_and_grow_worse_with_noise() -> None:
+    rng = np.random.default_rng(0)
+    picture = detailed(0)
+    noisy = {sigma: np.clip(picture + rng.normal(0, sigma, picture.shape), 0, 255).astype(np.uint8) for sigma in (2, 8)}
+    assert psnr(picture, picture) == psnr_y(picture, picture) == float("inf")
+    assert ssim(picture, picture) == pytest.approx(1)
+    for metric in (psnr, psnr_y, ssim):
+        assert metric(noisy[2], picture) > metric(noisy[8], picture)
+
+
+def test_luma_weighs_red_and_blue_as_said() -> None:
+    grey = np.full((32, 32, 3), 128, np.uint8)
+    red = grey.copy()
+    red[..., 0] += 10
+    luma_difference = 10 * 65.481 / 255
+    assert psnr_y(red, grey) == pytest.approx(20 * np.log10(255 / luma_difference), abs=1e-3)
+    swapped = 10 * 24.966 / 255
+    assert psnr_y(red, grey, organisers=True) == pytest.approx(20 * np.log10(255 / swapped), abs=1e-3)
+
+
+def test_ssim_is_the_usual_one() -> None:
+    noisy, picture = detailed(1), detailed(0)
+    usual = structural_similarity(
+        picture, noisy, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+    )
+    assert ssim(noisy, picture) == pytest.approx(usual, abs=2e-4)
+
+
+def test_full_chroma_keeps_colours_better() -> None:
+    hr = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    clean = degrade(hr, 2)
+    assert psnr(degrade(hr, 2, 90, "4:4:4"), clean) > psnr(degrade(hr, 2, 90, "4:2:0"), clean) + 1
+
+
+def test_a_degradation_is_drawn_from_its_ranges() -> None:
+    hr = detailed(0)
+    assert np.array_equal(TRAINING["clean"].apply(hr, 2, np.random.default_rng(0)), degrade(hr, 2))
+    always = Degradation(jpeg_share=1, jpeg_quality=(70, 71), full_chroma_share=1)
+    possible = [degrade(hr, 2, quality, "4:4:4") for quality in (70, 71)]
+    drawn = [always.apply(hr, 2, np.random.default_rng(seed)) for seed in range(12)]
+    met = {next(i for i, frame in enumerate(possible) if np.array_equal(frame, each)) for each in drawn}
+    assert met == {0, 1}
 
 
 def test_a_frame_that_cannot_be_divided_is_refused() -> None:
@@ -151,6 +200,63 @@ def test_every_loss_prefers_the_better_picture(name: Loss) -> None:
 
 
 @pytest.mark.parametrize("spec", [pytest.param(spec, id=spec.name) for spec in specs().values() if spec.learned])
+def test_the_last_convolution_is_solved(spec: ModelSpec, pictures: Path) -> None:
+    """One solution is worth more than many steps: the error on the batches it was solved on falls at once."""
+    for scale in spec.scales:
+        torch.manual_seed(1)
+        network = spec.build(scale)
+        batches = [Batches(load_patches(pictures, 48), scale, SETTINGS)[step] for step in range(4)]
+        before = error(network, batches, spec.input_range)
+        solved = solve_last_convolution(network, batches, spec.input_range)
+        assert solved == (spec.name not in {"runet", "dh_isp"}), "RUNet starts as bicubic, dh_isp ends in a sigmoid"
+        if solved:
+            assert error(network, batches, spec.input_range) < 0.5 * before
+
+
+def error(network: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]], input_range: float) -> float:
+    with torch.no_grad():
+        outputs = [network.train()(lr * input_range) / input_range for lr, _ in batches]
+    return float(np.mean([(y - hr).square().mean() for y, (_, hr) in zip(outputs, batches, strict=True)]))
+
+
+def test_a_solved_kernel_is_what_the_layer_computes() -> None:
+    for layer in (OnlineConv(4, 12), EdgeConv(4, 12), RepVGGConv(4, 12), WideConv(4, 12, width=64, projection=True)):
+        biased = layer.kernel_and_bias()[1] is not None
+        kernel, bias = torch.randn(12, 4, 3, 3), torch.randn(12) if biased else None
+        with torch.no_grad():
+            assign(layer, kernel, bias)
+            now, now_bias = layer.kernel_and_bias()
+        torch.testing.assert_close(now, kernel, rtol=1e-4, atol=1e-4)
+        if bias is not None:
+            torch.testing.assert_close(now_bias, bias, rtol=1e-4, atol=1e-4)
+
+
+def test_a_budget_becomes_a_number_of_steps(pictures: Path, tmp_path: Path) -> None:
+    batches = Batches(load_patches(pictures, 48), 2, SETTINGS)
+    trainer = Trainer(get("qqcoin"), 2, "clean", SETTINGS, runs=tmp_path)
+    short, long = (trainer.steps_within(seconds, batches, workers=0) for seconds in (2, 40))
+    assert 2 <= short < long
+    trainer.run(batches, [], workers=0)
+    assert trainer.steps_within(1000, batches) == SETTINGS.steps, "a run that goes on keeps the steps it had"
+
+
+def test_a_teacher_is_imitated(pictures: Path, tmp_path: Path) -> None:
+    """RUNet starts as bicubic. Taught by bicubic alone it stays so; taught by the pictures it does not."""
+    bicubic = get("bicubic").build(2)
+    settings = replace(SETTINGS, teacher_share=1.0, batch_size=2)
+    batches = Batches(load_patches(pictures, 48), 2, settings)
+    lr, _ = batches[0]
+    departures: list[float] = []
+    for name, teacher in (("taught", bicubic), ("free", None)):
+        trainer = Trainer(get("runet"), 2, "clean", settings, runs=tmp_path / name, teacher=teacher)
+        trained = trainer.run(batches, [], workers=0)
+        with torch.no_grad():
+            departures.append(float((trained.network(lr) - bicubic(lr)).abs().mean()))
+    taught, free = departures
+    assert taught < 0.2 * free
+
+
+@pytest.mark.parametrize("spec", [pytest.param(spec, id=spec.name) for spec in specs().values() if spec.learned])
 def test_every_method_trains(spec: ModelSpec, pictures: Path, tmp_path: Path) -> None:
     """On one batch seen again and again, the loss falls for every method at each of its scales."""
     assert sum(stage.share for stage in spec.recipe.stages) == pytest.approx(1)
@@ -172,6 +278,9 @@ def test_every_method_trains(spec: ModelSpec, pictures: Path, tmp_path: Path) ->
         (["--scale", "5"], "training: model 'runet' has no x5; its scales are: x2, x3"),
         (["--profile", "odd"], "training: unknown profile 'odd'; known are: clean, compressed"),
         (["--images", "/nowhere"], "training: no pictures in /nowhere: name a folder with --images"),
+        (["--budget", "soon"], "training: --budget 'soon': a number and a unit are expected, e.g. 90s, 20m or 1.5h"),
+        (["--teacher", "lfdn"], "training: --teacher lfdn: it takes values in [0, 255], both must take [0, 1]"),
+        (["--model", "bicubic"], "training: model 'bicubic' has nothing to train"),
         (["--start-from", "/nowhere"], "training: no weights at /nowhere"),
     ],
 )
