@@ -6,11 +6,12 @@ import sys
 
 import typer
 
-from benchmark import complexity, engines, overhead, runtime, zoo
+from benchmark import complexity, engines, overhead, quality, runtime, zoo
 from benchmark.errors import BenchmarkError
 from deploy.embedded import EmbeddedTritonError
 from deploy.local import LocalStackError
-from models.registry import UnknownModelError
+from models.registry import UnknownModelError, UnsupportedScaleError
+from models.weights import WeightsError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -22,6 +23,7 @@ def benchmark() -> None:
 
 app.command("complexity")(complexity.command)
 app.command("models")(zoo.command)
+app.command("quality")(quality.command)
 app.command("runtime")(runtime.command)
 app.command("overhead")(overhead.command)
 app.command("engines")(engines.command)
@@ -29,6 +31,13 @@ app.command("engines")(engines.command)
 if __name__ == "__main__":
     try:
         app(prog_name="python -m benchmark")
-    except (BenchmarkError, EmbeddedTritonError, LocalStackError, UnknownModelError) as error:
+    except (
+        BenchmarkError,
+        EmbeddedTritonError,
+        LocalStackError,
+        UnknownModelError,
+        UnsupportedScaleError,
+        WeightsError,
+    ) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         raise SystemExit(2) from None

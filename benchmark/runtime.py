@@ -6,6 +6,7 @@ network bicubic is timed again, so the ratio holds on a machine whose speed chan
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -233,6 +234,7 @@ def _peak_memory_mb(network: nn.Module, frame: Tensor, device: Device) -> float:
         torch.cuda.synchronize()
         return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     # Linux forgets the peak when told to; proc(5).
     Path("/proc/self/clear_refs").write_text("5")
     before = _status_kb("VmRSS")

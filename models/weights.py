@@ -7,11 +7,12 @@ its header says what it is. The model card beside it, `.md`, says how it was mad
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file
 from torch import nn
@@ -40,12 +41,26 @@ def weights_path(spec: ModelSpec, scale: int, profile: Profile, folder: Path = W
     return folder / f"{variant_name(spec.name, scale, profile)}.safetensors"
 
 
-def save(network: nn.Module, path: Path) -> None:
-    """Write the training form's weights to `path`, replacing the file in one step."""
+def save(network: nn.Module, path: Path, facts: Mapping[str, str] | None = None) -> None:
+    """Write the training form's weights to `path`, replacing the file in one step; its header holds `facts`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, partial)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, partial, dict(facts or {}))
     partial.replace(path)
+
+
+def facts(path: Path) -> dict[str, str]:
+    """What the header of a weights file says of how it was made.
+
+    Raises:
+        WeightsError: the file is missing or unreadable.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"cannot read the weights at {path}: {str(error).splitlines()[0]}") from error
 
 
 def load(spec: ModelSpec, scale: int, profile: Profile, folder: Path = WEIGHTS_DIR) -> nn.Module:

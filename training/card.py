@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, median
@@ -11,7 +13,7 @@ from typing import Any
 import torch
 
 from models.spec import ModelSpec
-from models.weights import Profile, digest
+from models.weights import Profile, WeightsError, digest, facts
 from training.quality import ImageQuality
 from training.settings import Settings
 
@@ -22,28 +24,41 @@ _USE = {
 }
 
 
+def training_facts(settings: Settings, seconds: float, patches: int) -> dict[str, str]:
+    """What a weights file keeps of its training, for the card."""
+    return {
+        "settings": json.dumps(asdict(settings)),
+        "seconds": f"{seconds:.0f}",
+        "patches": str(patches),
+        "machine": _machine(),
+    }
+
+
 def write_card(
-    weights: Path,
-    spec: ModelSpec,
-    scale: int,
-    profile: Profile,
-    settings: Settings,
-    seconds: float,
-    patches: int,
-    results: list[ImageQuality],
+    weights: Path, spec: ModelSpec, scale: int, profile: Profile, results: Mapping[str, Sequence[ImageQuality]]
 ) -> Path:
-    """Write `<weights>.md` and return its path."""
-    table = "\n".join(f"| {name} | {_plain(value)} |" for name, value in asdict(settings).items())
-    options = [f"--model {spec.name} --scale {scale} --profile {profile} --steps {settings.steps}"]
-    if settings.mixed_precision:
+    """Write `<weights>.md` from the weights' header and measured quality, and return its path.
+
+    The results are measured on the test pictures, by what their LR frames went through, e.g. "clean" or "JPEG 90".
+
+    Raises:
+        WeightsError: the header tells nothing of a training.
+    """
+    made = facts(weights)
+    if not made.keys() >= {"settings", "seconds", "patches", "machine"}:
+        raise WeightsError(f"{weights} has no record of its training, so there is nothing to write a card from")
+    settings: dict[str, Any] = json.loads(made["settings"])
+    table = "\n".join(f"| {name} | {_plain(value)} |" for name, value in settings.items())
+    options = [f"--model {spec.name} --scale {scale} --profile {profile} --steps {settings['steps']}"]
+    if settings["mixed_precision"]:
         options.append("--mixed-precision")
-    rate = settings.recipe.stages[0].learning_rate
+    rate = settings["recipe"]["stages"][0]["learning_rate"]
     if rate != spec.recipe.stages[0].learning_rate:
         options.append(f"--learning-rate {rate:g}")
-    if settings.teacher:
-        options.append(f"--teacher {settings.teacher}")
-    if settings.start_from:
-        options.append(f"--start-from {settings.start_from.split()[0]}")
+    if settings["teacher"]:
+        options.append(f"--teacher {settings['teacher']}")
+    if settings["start_from"]:
+        options.append(f"--start-from {settings['start_from'].split()[0]}")
     command = f"python -m training {' '.join(options)}"
     lines = [
         f"# {spec.title} x{scale}, profile `{profile}`",
@@ -52,7 +67,8 @@ def write_card(
         "report; trained from scratch by this project. Licence: Apache-2.0, as the project.",
         "",
         f"- Command: `{command}`",
-        f"- Training time: {seconds / 60:.0f} minutes on {_machine()}, {patches} HR patches",
+        f"- Training time: {float(made['seconds']) / 60:.0f} minutes on {made['machine']}",
+        f"- HR patches: {made['patches']}",
         f"- SHA-256: `{digest(weights)}`",
         "",
         "## Intended use and limits",
@@ -62,12 +78,10 @@ def write_card(
         "",
         "## Quality",
         "",
-        "PSNR over RGB in dB on whole pictures from packages that no training patch comes from (docs/data.md). The LR",
-        "frame is Pillow's antialiased bicubic"
-        + (" saved as JPEG quality 90" if profile == "compressed" else "")
-        + ". Bicubic is torch's (a = -0.75), as the report's organisers use it.",
+        "PSNR over RGB in dB on whole pictures from packages that no training patch comes from (docs/data.md). LR",
+        "frames are Pillow's antialiased bicubic. Bicubic is torch's (a = -0.75), as the report's organisers use it.",
         "",
-        *_table(results),
+        *(line for frames, measured in results.items() for line in _table(frames, measured)),
         "",
         "## Settings",
         "",
@@ -81,26 +95,34 @@ def write_card(
     return path
 
 
-def _table(results: list[ImageQuality]) -> list[str]:
+def _table(frames: str, results: Sequence[ImageQuality]) -> list[str]:
     if not results:
-        return ["Not measured: there were no test pictures."]
+        return [f"Frames: {frames}. Not measured: there were no test pictures.", ""]
     rows = [
-        "| picture | network | bicubic | gain | gain over Pillow's bicubic | Lanczos' gain |",
-        "|---|---|---|---|---|---|",
+        f"Frames: {frames}.",
+        "",
+        "| picture | shows | network | bicubic | gain | gain over Pillow's bicubic | Lanczos' gain |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for result in sorted(results, key=lambda result: result.image):
-        rows.append(
-            f"| {result.image} | {result.network:.2f} | {result.bicubic:.2f} | {result.gain:+.2f} "
-            f"| {result.network - result.bicubic_pillow:+.2f} | {result.lanczos - result.bicubic:+.2f} |"
-        )
+    for each in sorted(results, key=lambda each: (each.category, each.image)):
+        rows.append(f"| {each.image} | {each.category} | {_columns([each], mean)} |")
+    for category in sorted({each.category for each in results}):
+        rows.append(f"| **mean** | {category} | {_columns([e for e in results if e.category == category], mean)} |")
     for name, average in (("**mean**", mean), ("**median**", median)):
-        rows.append(
-            f"| {name} | {average([r.network for r in results]):.2f} | {average([r.bicubic for r in results]):.2f} "
-            f"| {average([r.gain for r in results]):+.2f} "
-            f"| {average([r.network - r.bicubic_pillow for r in results]):+.2f} "
-            f"| {average([r.lanczos - r.bicubic for r in results]):+.2f} |"
+        rows.append(f"| {name} | all | {_columns(results, average)} |")
+    return [*rows, ""]
+
+
+def _columns(results: Sequence[ImageQuality], average: Callable[[list[float]], float]) -> str:
+    return " | ".join(
+        (
+            f"{average([each.network for each in results]):.2f}",
+            f"{average([each.bicubic for each in results]):.2f}",
+            f"{average([each.gain for each in results]):+.2f}",
+            f"{average([each.network - each.bicubic_pillow for each in results]):+.2f}",
+            f"{average([each.lanczos - each.bicubic for each in results]):+.2f}",
         )
-    return rows
+    )
 
 
 def _plain(value: object) -> object:

@@ -12,6 +12,7 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
+from rich.progress import track
 from torch import nn
 
 from models.recipe import Recipe
@@ -29,11 +30,14 @@ from models.weights import (
     variant_name,
     weights_path,
 )
-from training.card import write_card
-from training.data import DataError, fetch
+from training.card import training_facts, write_card
+from training.data import SPLITS, fetch
 from training.degradation import PROTOCOL_JPEG, TRAINING
+from training.pack import pack
+from training.packages import DataError
 from training.patches import Batches, NoPatchesError, list_images, load_patches
-from training.quality import evaluate, summary
+from training.quality import ImageQuality, evaluate, summary
+from training.render import render
 from training.settings import Settings
 from training.trainer import CheckpointError, Trainer
 
@@ -93,9 +97,7 @@ def train(
     require_scale(spec, scale)
     if not spec.learned:
         raise OptionError(f"model {spec.name!r} has nothing to train")
-    if profile not in PROFILES:
-        raise OptionError(f"unknown profile {profile!r}; known are: {', '.join(PROFILES)}")
-    chosen: Profile = profile
+    chosen = _profile(profile)
     if device == "cuda" and not torch.cuda.is_available():
         raise OptionError("--device cuda: this machine has no usable GPU")
     seconds = _seconds(budget) if budget else None
@@ -137,14 +139,25 @@ def train(
         console.print("the last convolution starts as its least-squares solution")
     trained = run.run(batches, list_images(validation)[:8], checkpoint_every=checkpoint_every)
     path = weights_path(spec, scale, chosen, weights)
-    save(trained.network, path)
-    results = evaluate(
-        trained.network, list_images(test), scale, input_range=spec.input_range, jpeg_quality=PROTOCOL_JPEG[chosen]
-    )
-    write_card(path, spec, scale, chosen, settings, trained.seconds, len(patches), results)
-    if results:
-        console.print(f"test: {summary(results)}")
+    save(trained.network, path, training_facts(settings, trained.seconds, len(patches)))
     console.print(f"weights: {path}")
+    _card(spec, scale, chosen, path, test)
+
+
+def _card(spec: ModelSpec, scale: int, profile: Profile, weights: Path, test: Path) -> None:
+    """Measure trained weights on the frames they are meant for, and on the other kind; write their card."""
+    network = reparameterise(load_file(spec, scale, weights))
+    pictures = list_images(test) if test.is_dir() else []
+    results: dict[str, list[ImageQuality]] = {}
+    for kind in sorted(PROFILES, key=lambda kind: kind != profile):
+        jpeg = PROTOCOL_JPEG[kind]
+        frames = "clean" if jpeg is None else f"JPEG {jpeg}"
+        results[frames] = evaluate(
+            network, track(pictures, frames), scale, input_range=spec.input_range, jpeg_quality=jpeg
+        )
+        if results[frames]:
+            console.print(f"test, {frames}: {summary(results[frames])}")
+    console.print(f"card: {write_card(weights, spec, scale, profile, results)}")
 
 
 def _teacher(name: str, spec: ModelSpec, scale: int, profile: Profile, weights: Path) -> nn.Module:
@@ -166,11 +179,50 @@ def _seconds(budget: str) -> float:
 @app.command()
 def data(
     folder: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("data"),
+    rendered: Annotated[bool, typer.Option(help="Render scenes too: some minutes of every core.")] = True,
 ) -> None:
     """Fetch pictures from Debian packages (about 3 GB of downloads) into train, validation and test folders."""
     folder.mkdir(parents=True, exist_ok=True)
-    for split, count in fetch(folder).items():
-        console.print(f"{folder / split}: {count} pictures")
+    fetch(folder)
+    if rendered:
+        for failure in render(folder):
+            console.print(f"not rendered: {failure}")
+    for split in SPLITS:
+        console.print(f"{folder / split}: {len(list_images(folder / split))} pictures")
+
+
+@app.command()
+def card(
+    model: Annotated[str, typer.Option(help="The method's name, e.g. runet.")],
+    scale: Annotated[int, typer.Option(help="2 or 3.")],
+    profile: Annotated[str, typer.Option(help="clean or compressed.")] = "compressed",
+    test: Annotated[Path, typer.Option(help="Folder of pictures to measure on.")] = Path("data/test"),
+    weights: Annotated[Path, typer.Option(help="Folder of weights and cards.")] = Path("weights"),
+) -> None:
+    """Measure weights again and write their card, e.g. after training on a machine without the test pictures."""
+    spec = get(model)
+    chosen = _profile(profile)
+    _card(spec, scale, chosen, weights_path(spec, require_scale(spec, scale), chosen, weights), test)
+
+
+@app.command(name="pack")
+def pack_patches(
+    images: Annotated[Path, typer.Option(help="Folder of HR pictures to train on.")] = Path("data/train"),
+    output: Annotated[Path, typer.Option(help="The file, ending in .patches; --images takes it.")] = Path(
+        "data/train.patches"
+    ),
+    megabytes: Annotated[float, typer.Option(min=0.1, help="The file's greatest size.")] = 50.0,
+) -> None:
+    """Put training patches into a small file, to train on a machine that has no pictures."""
+    count = pack(load_patches(images, Settings.hr_patch), output, megabytes)
+    console.print(f"{output}: {count} patches, {output.stat().st_size / 2**20:.1f} MB")
+
+
+def _profile(name: str) -> Profile:
+    if name not in PROFILES:
+        raise OptionError(f"unknown profile {name!r}; known are: {', '.join(PROFILES)}")
+    chosen: Profile = name
+    return chosen
 
 
 def main() -> None:

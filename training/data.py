@@ -8,19 +8,22 @@ from __future__ import annotations
 import io
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
+from training.packages import unpack
 from training.patches import list_images
 
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+Category = Literal["photographs", "art", "rendered", "text", "pictures"]
+"""What a picture shows, as quality is reported; `pictures` are those of a folder nobody has described."""
 
 
 @dataclass(frozen=True)
@@ -30,25 +33,27 @@ class Package:
     name: str
     split: Split
     content: str
+    category: Category
+    """Of most of its pictures."""
     least_width: int = 256
     """Narrower pictures are left out: sprites and icons in training, anything below 4K in the test set."""
 
 
 PACKAGES = (
-    Package("plasma-workspace-wallpapers", "train", "photographs and drawn wallpapers", 1000),
-    Package("mate-backgrounds", "train", "photographs and abstract wallpapers", 1000),
-    Package("supertuxkart-data", "train", "game textures, skies and screenshots"),
-    Package("endless-sky-data", "train", "landscape photographs and rendered ships"),
-    Package("redeclipse-data", "train", "game textures and map screenshots"),
-    Package("wesnoth-1.16-data", "train", "painted portraits, story pictures and maps", 400),
-    Package("torcs-data", "train", "car and track textures, screenshots"),
-    Package("opencv-doc", "train", "photographs of the OpenCV samples"),
-    Package("openclipart-png", "train", "drawn clip art with hard edges", 400),
-    Package("lxqt-themes", "validation", "photographs of 3000x1993", 2500),
-    Package("enlightenment-data", "test", "photographs of 3840x2160", 3800),
-    Package("gnome-backgrounds", "test", "drawn wallpapers", 3800),
-    Package("ukui-wallpapers", "test", "drawn wallpapers", 3800),
-    Package("lomiri-wallpapers-20.04", "test", "a photograph and drawn wallpapers", 3800),
+    Package("plasma-workspace-wallpapers", "train", "photographs and drawn wallpapers", "photographs", 1000),
+    Package("mate-backgrounds", "train", "photographs and abstract wallpapers", "photographs", 1000),
+    Package("supertuxkart-data", "train", "game textures, skies and screenshots", "art"),
+    Package("endless-sky-data", "train", "landscape photographs and rendered ships", "photographs"),
+    Package("redeclipse-data", "train", "game textures and map screenshots", "art"),
+    Package("wesnoth-1.16-data", "train", "painted portraits, story pictures and maps", "art", 400),
+    Package("torcs-data", "train", "car and track textures, screenshots", "art"),
+    Package("opencv-doc", "train", "photographs of the OpenCV samples", "photographs"),
+    Package("openclipart-png", "train", "drawn clip art with hard edges", "art", 400),
+    Package("lxqt-themes", "validation", "photographs of 3000x1993", "photographs", 2500),
+    Package("enlightenment-data", "test", "photographs of 3840x2160", "photographs", 3800),
+    Package("gnome-backgrounds", "test", "drawn wallpapers", "art", 3800),
+    Package("ukui-wallpapers", "test", "drawn wallpapers", "art", 3800),
+    Package("lomiri-wallpapers-20.04", "test", "a photograph and drawn wallpapers", "art", 3800),
 )
 
 # Maps of surface properties are stored as pictures but do not look like any frame.
@@ -57,45 +62,34 @@ _NOT_PICTURES = re.compile(
 )
 
 
-class DataError(RuntimeError):
-    """A package could not be fetched; the message says which and why."""
+def category_of(path: Path) -> Category:
+    """What a picture of ours shows, by the package whose folder it lies in."""
+    categories: dict[str, Category] = {package.name: package.category for package in PACKAGES}
+    categories["povray-examples"] = "rendered"
+    for folder in path.parts:
+        if folder in categories:
+            return categories[folder]
+    return "pictures"
 
 
-def fetch(folder: Path, packages: tuple[Package, ...] = PACKAGES) -> dict[Split, int]:
+def fetch(folder: Path, packages: tuple[Package, ...] = PACKAGES) -> None:
     """Put the packages' pictures into `folder`/train, /validation and /test; packages already there are kept.
-
-    Returns:
-        The number of pictures in each split.
 
     Raises:
         DataError: this is no Debian machine, or a package cannot be downloaded.
     """
-    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        raise DataError(
-            "apt-get and dpkg-deb are needed to fetch Debian packages; or name your own folder with --images"
-        )
     for package in track(packages, "fetching pictures"):
         target = folder / package.split / package.name
         if target.exists():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            unpacked = _unpack(package, Path(scratch))
+            unpacked = unpack([package.name], Path(scratch) / "unpacked")
             partial = Path(scratch) / "pictures"
             partial.mkdir()
             for name, write in _pictures(unpacked, package.least_width):
                 write(partial / name)
             partial.rename(target)
-    return {split: len(list_images(folder / split)) for split in ("train", "validation", "test")}
-
-
-def _unpack(package: Package, scratch: Path) -> Path:
-    for command in (["apt-get", "download", package.name], ["sh", "-c", "dpkg-deb -x ./*.deb unpacked"]):
-        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
-        if done.returncode:
-            reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-            raise DataError(f"cannot fetch {package.name}: {''.join(reason)} (is 'apt-get update' due?)")
-    return scratch / "unpacked"
 
 
 def _pictures(folder: Path, least_width: int) -> Iterator[tuple[str, Callable[[Path], object]]]:

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from training.degradation import degrade
+from training.pack import is_pack, unpack
 from training.settings import Settings
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -74,13 +75,15 @@ def _cut(path: Path, side: int, most: int, seed: int) -> list[NDArray[np.uint8]]
 
 
 def load_patches(folder: Path, side: int, *, most_per_image: int = 400, seed: int = 0) -> NDArray[np.uint8]:
-    """Patches (N, side, side, 3) from the pictures below `folder`, memory-mapped.
+    """Patches (N, side, side, 3) from the pictures below `folder`, memory-mapped, or from a file of packed ones.
 
     They are cut on the first call and kept in `folder/.patches`, under a name that changes with the pictures.
 
     Raises:
         NoPatchesError: the folder does not exist, or no picture in it has enough detail.
     """
+    if is_pack(folder):
+        return unpack(folder)
     images = list_images(folder) if folder.is_dir() else []
     if not images:
         raise NoPatchesError(f"no pictures in {folder}: name a folder with --images, or run 'python -m training data'")

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from models.blocks.resample import BicubicUpsample
+from training.data import category_of
 from training.degradation import crop_to_multiple, degrade
 from training.metrics import psnr
 from training.patches import open_rgb
@@ -46,6 +47,7 @@ class ImageQuality:
     """PSNR over RGB of one picture, in dB."""
 
     image: str
+    category: str
     network: float
     bicubic: float
     """torch's bicubic (a = -0.75), the report's reference."""
@@ -77,6 +79,7 @@ def evaluate(
         results.append(
             ImageQuality(
                 image=path.stem,
+                category=category_of(path),
                 network=psnr(upscale(network, lr, input_range), hr),
                 bicubic=psnr(upscale(bicubic, lr), hr),
                 bicubic_pillow=psnr(np.asarray(Image.fromarray(lr).resize(size, Image.Resampling.BICUBIC)), hr),

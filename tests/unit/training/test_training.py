@@ -19,9 +19,11 @@ from models.blocks.rep import EdgeConv, OnlineConv, RepVGGConv, WideConv
 from models.recipe import Loss
 from models.registry import get, specs
 from models.spec import ModelSpec
+from models.weights import facts, weights_path
 from training.degradation import TRAINING, Degradation, crop_to_multiple, degrade
 from training.losses import LOSSES
 from training.metrics import psnr, psnr_y, ssim
+from training.pack import pack
 from training.patches import Batches, NoPatchesError, load_patches
 from training.quality import evaluate
 from training.settings import Settings
@@ -269,6 +271,39 @@ def test_every_method_trains(spec: ModelSpec, pictures: Path, tmp_path: Path) ->
             losses = [10 ** (loss / 10) for loss in losses]
         assert np.isfinite(losses).all()
         assert max(losses[-3:]) < 0.95 * losses[0], f"x{scale}: {losses}"
+
+
+def test_packed_patches_are_nearly_the_patches(pictures: Path, tmp_path: Path) -> None:
+    patches = load_patches(pictures, 48)
+    path = tmp_path / "some.patches"
+    assert pack(patches, path, megabytes=10) == len(patches)
+    unpacked = load_patches(path, 48)
+    assert unpacked.shape == patches.shape
+    order = np.random.default_rng(0).permutation(len(patches))
+    assert min(psnr(own, patches[i]) for own, i in zip(unpacked, order, strict=True)) > 38
+    assert pack(patches, path, megabytes=0.02) < len(patches)
+    assert path.stat().st_size < 0.03 * 2**20
+    with pytest.raises(ValueError, match=r"ends in \.patches"):
+        pack(patches, tmp_path / "some.bin", megabytes=1)
+
+
+def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_path: Path) -> None:
+    pack(load_patches(pictures, 192), tmp_path / "train.patches", megabytes=1)
+    folders = {"images": tmp_path / "train.patches", "test": pictures, "runs": tmp_path, "weights": tmp_path}
+    options = [f"--{name}={path}" for name, path in {**folders, "validation": tmp_path / "nothing"}.items()]
+    command = [sys.executable, "-m", "training", *options, "--model=qqcoin", "--profile=compressed", "--budget=2s"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    path = weights_path(get("qqcoin"), 2, "compressed", tmp_path)
+    assert "settings" in facts(path)
+    card = path.with_suffix(".md").read_text()
+    assert "python -m training --model qqcoin --scale 2 --profile compressed --steps " in card
+    assert card.index("Frames: JPEG 90.") < card.index("Frames: clean.")
+    assert card.count("| **mean** | all |") == 2
+    path.with_suffix(".md").unlink()
+    again = [sys.executable, "-m", "training", "card", "--model=qqcoin", "--scale=2"]
+    subprocess.run([*again, f"--test={pictures}", f"--weights={tmp_path}"], check=True, timeout=120)
+    assert path.with_suffix(".md").read_text() == card
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,122 @@
+"""The quality benchmark on pictures of our own: the numbers, the page, the refusals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from models.registry import get
+from models.weights import save, weights_path
+from training.data import category_of
+
+ROOT = Path(__file__).resolve().parents[3]
+SAMPLE = ROOT / "samples" / "nuthatch_4k.jpg"
+KEYS = {
+    "model",
+    "scale",
+    "jpeg",
+    "images",
+    "psnr_rgb",
+    "psnr_rgb_bicubic",
+    "psnr_y",
+    "psnr_y_bicubic",
+    "ssim",
+    "ssim_bicubic",
+    "per_image",
+}
+
+
+def quality(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmark", "quality", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=170)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two crops of the sample, one in a folder that names its kind."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "enlightenment-data").mkdir()
+    with Image.open(SAMPLE) as image:
+        image.crop((1200, 600, 1680, 960)).save(folder / "enlightenment-data" / "bird.png")
+        image.crop((2000, 600, 2480, 960)).save(folder / "branch.png")
+    return folder
+
+
+def test_a_network_is_measured_beside_bicubic(pictures: Path) -> None:
+    done = quality("--model", "runet", "--scale", "2", "--profile", "clean", "--images", str(pictures), "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report.keys() >= KEYS
+    assert (report["jpeg"], report["images"]) == (None, 2)
+    assert report["psnr_rgb"] > report["psnr_rgb_bicubic"] + 0.1
+    assert report["psnr_y"] > report["psnr_y_bicubic"]
+    assert report["ssim"] > report["ssim_bicubic"]
+    assert {each["image"]: each["category"] for each in report["per_image"]} == {
+        "bird": "photographs",
+        "branch": "pictures",
+    }
+    assert report["psnr_rgb"] == pytest.approx(np.mean([each["psnr_rgb"] for each in report["per_image"]]), abs=1e-4)
+
+
+def test_jpeg_frames_are_worse(pictures: Path) -> None:
+    arguments = ["--model", "runet", "--profile", "clean", "--images", str(pictures), "--json"]
+    clean, compressed = (
+        json.loads(quality(*arguments, "--jpeg", jpeg).stdout)["psnr_rgb_bicubic"] for jpeg in ("0", "50")
+    )
+    assert clean > compressed + 0.3
+
+
+def test_bicubic_gains_nothing_over_itself(pictures: Path) -> None:
+    done = quality("--model", "bicubic", "--profile", "compressed", "--images", str(pictures), "--json")
+    report = json.loads(done.stdout)
+    assert report["jpeg"] == 90
+    for key in ("psnr_rgb", "psnr_y", "ssim"):
+        assert report[key] == report[f"{key}_bicubic"]
+
+
+def test_all_that_have_weights_make_a_page(pictures: Path, tmp_path: Path) -> None:
+    spec = get("repnet")
+    torch.manual_seed(0)
+    for scale in spec.scales:
+        network = spec.build(scale)
+        nn.init.zeros_(network.get_parameter("body.4.conv1.weight" if scale == 2 else "body.6.conv1.weight"))
+        save(network, weights_path(spec, scale, "compressed", tmp_path))
+    output = tmp_path / "out" / "quality"
+    done = quality("--model", "all", "--images", str(pictures), "--weights", str(tmp_path), "--output", str(output))
+    assert done.returncode == 0, done.stderr
+    page = output.with_suffix(".md").read_text()
+    assert page.count("| repnet |") == 2
+    assert "1 photographs, 1 pictures" in page
+    assert len(json.loads(output.with_suffix(".json").read_text())) == 2
+    assert ">repnet</text>" in output.with_suffix(".svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--images", "/nowhere"], "benchmark: no pictures in /nowhere: name a folder"),
+        (["--profile", "odd"], "benchmark: unknown profile 'odd'; known are: clean, compressed"),
+        (["--model", "qqcoin", "--scale", "3"], "benchmark: model 'qqcoin' has no x3; its scales are: x2"),
+        (["--weights", "/nowhere"], "benchmark: no weights at /nowhere/runet_x2_compressed.safetensors: train"),
+        (["--weights", "/nowhere", "--model", "all"], "benchmark: no weights for profile 'compressed' in /nowhere"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(arguments: list[str], words: str, pictures: Path) -> None:
+    done = quality("--images", str(pictures), *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(words)
+    assert done.stderr.count("\n") == 1
+
+
+def test_categories_follow_the_packages() -> None:
+    assert category_of(Path("data/test/enlightenment-data/Peaks.jpg")) == "photographs"
+    assert category_of(Path("data/test/gnome-backgrounds/wood-l.webp")) == "art"
+    assert category_of(Path("my/Peaks.jpg")) == "pictures"
