@@ -14,7 +14,7 @@ from models.blocks.resample import crop
 from models.recipe import two_stages
 from models.spec import ModelSpec, Reported
 
-_CHANNELS = 32
+CHANNELS = 32
 _LEAK = 0.1
 
 
@@ -22,16 +22,20 @@ class BicubicPlusPlus(nn.Module):
     """Bicubic++; there is no separate training form.
 
     Shapes: float RGB in [0, 1], (N, 3, H, W) to (N, 3, scale*H, scale*W).
+
+    Args:
+        scale: 2 or 3.
+        channels: more than the deployed 32 for the network that is pruned to it (`training.pruning`).
     """
 
-    def __init__(self, scale: int) -> None:
+    def __init__(self, scale: int, channels: int = CHANNELS) -> None:
         super().__init__()
         self.scale = scale
-        self.head = nn.Sequential(nn.Conv2d(3, _CHANNELS, 3, stride=2, padding=1, bias=False), nn.LeakyReLU(_LEAK))
+        self.head = nn.Sequential(nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False), nn.LeakyReLU(_LEAK))
         self.body = nn.Sequential(
-            conv3(_CHANNELS, bias=False), nn.LeakyReLU(_LEAK), conv3(_CHANNELS, bias=False), nn.LeakyReLU(_LEAK)
+            conv3(channels, bias=False), nn.LeakyReLU(_LEAK), conv3(channels, bias=False), nn.LeakyReLU(_LEAK)
         )
-        self.tail = conv3(_CHANNELS, 3 * (2 * scale) ** 2, bias=False)
+        self.tail = conv3(channels, 3 * (2 * scale) ** 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale x."""

@@ -57,6 +57,8 @@ def write_card(
         options.append(f"--learning-rate {rate:g}")
     if settings["teacher"]:
         options.append(f"--teacher {settings['teacher']}")
+    if settings["prune_from"]:
+        options.append(f"--prune-from {settings['prune_from']}")
     if settings["start_from"]:
         options.append(f"--start-from {settings['start_from'].split()[0]}")
     command = f"python -m training {' '.join(options)}"

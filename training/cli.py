@@ -7,7 +7,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 import typer
@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
+from models.bicubic_plus_plus import CHANNELS, BicubicPlusPlus
 from models.recipe import Recipe
-from models.registry import UnknownModelError, UnsupportedScaleError, get, require_scale
+from models.registry import UnknownModelError, UnsupportedScaleError, get, require_scale, specs
 from models.reparam import reparameterise
 from models.spec import ModelSpec
 from models.weights import (
@@ -36,13 +37,26 @@ from training.degradation import PROTOCOL_JPEG, TRAINING
 from training.pack import pack
 from training.packages import DataError
 from training.patches import Batches, NoPatchesError, list_images, load_patches
+from training.pruning import prune
 from training.quality import ImageQuality, evaluate, summary
 from training.render import render
 from training.settings import Settings
-from training.trainer import CheckpointError, Trainer
+from training.trainer import CheckpointError, Trained, Trainer
+from training.zoo import Job, train_all
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 console = Console()
+
+
+_PRUNED_SHARE = 1 / 3
+"""Of a run's time or steps that goes to the network that is to be pruned."""
+
+
+class Fitted(NamedTuple):
+    """What a run ended with."""
+
+    settings: Settings
+    trained: Trained
 
 
 class OptionError(ValueError):
@@ -84,6 +98,9 @@ def train(
         bool, typer.Option("--mixed-precision", help="All stages but the last in bfloat16.")
     ] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="Let torch compile the network; for GPUs.")] = False,
+    prune_from: Annotated[
+        int, typer.Option(min=0, help="bicubic_plus_plus: train this many channels first, for a third of the time.")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Of the initial weights and of every batch.")] = Settings.seed,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     runs: Annotated[Path, typer.Option(help="Folder of checkpoints and curves.")] = Path("runs"),
@@ -101,6 +118,10 @@ def train(
     if device == "cuda" and not torch.cuda.is_available():
         raise OptionError("--device cuda: this machine has no usable GPU")
     seconds = _seconds(budget) if budget else None
+    if prune_from and (spec.name != "bicubic_plus_plus" or prune_from <= CHANNELS or start_from):
+        raise OptionError(
+            f"--prune-from {prune_from}: only bicubic_plus_plus is pruned, from more than {CHANNELS}, afresh"
+        )
     start = load_file(spec, scale, start_from) if start_from else None
     master = _teacher(teacher, spec, scale, chosen, weights) if teacher else None
     first, *others = spec.recipe.stages
@@ -113,6 +134,7 @@ def train(
         degradation=TRAINING[chosen],
         start_from=f"{start_from} ({digest(start_from)[:12]})" if start_from else "",
         teacher=teacher,
+        prune_from=prune_from,
         mixed_precision=mixed_precision,
         seed=seed,
     )
@@ -121,25 +143,43 @@ def train(
     patches = load_patches(images, settings.hr_patch)
     console.print(f"{len(patches)} patches of {settings.hr_patch}x{settings.hr_patch} from {images}")
 
-    def trainer(settings: Settings) -> Trainer:
-        made = Trainer(spec, scale, chosen, settings, runs=runs, device=device, start=start, teacher=master)
-        if compiled:
-            made.compile()
-        return made
+    def fit(spec: ModelSpec, settings: Settings, start: nn.Module | None, seconds: float | None) -> Fitted:
+        def trainer(settings: Settings) -> Trainer:
+            made = Trainer(spec, scale, chosen, settings, runs=runs, device=device, start=start, teacher=master)
+            if compiled:
+                made.compile()
+            return made
 
-    checkpoint_every = 2000
-    if seconds is not None:
-        count = trainer(settings).steps_within(seconds, Batches(patches, scale, settings))
-        settings = replace(settings, steps=count)
-        checkpoint_every = max(1, count // 10)
-        console.print(f"{count} steps fit into {budget}")
-    batches = Batches(patches, scale, settings)
-    run = trainer(settings)
-    if start is None and run.solve_start(batches):
-        console.print("the last convolution starts as its least-squares solution")
-    trained = run.run(batches, list_images(validation)[:8], checkpoint_every=checkpoint_every)
+        checkpoint_every = 2000
+        if seconds is not None:
+            count = trainer(settings).steps_within(seconds, Batches(patches, scale, settings))
+            settings = replace(settings, steps=count)
+            checkpoint_every = max(1, count // 10)
+            console.print(f"{count} steps fit into {seconds:.0f} s")
+        batches = Batches(patches, scale, settings)
+        run = trainer(settings)
+        if start is None and run.solve_start(batches):
+            console.print("the last convolution starts as its least-squares solution")
+        return Fitted(settings, run.run(batches, list_images(validation)[:8], checkpoint_every=checkpoint_every))
+
+    spent = 0.0
+    if prune_from:
+        share = _PRUNED_SHARE
+        wide = fit(
+            replace(spec, name=f"{spec.name}_{prune_from}", build=lambda scale: BicubicPlusPlus(scale, prune_from)),
+            replace(settings, steps=max(1, round(share * settings.steps))),
+            None,
+            None if seconds is None else share * seconds,
+        )
+        assert isinstance(wide.trained.network, BicubicPlusPlus)
+        few = Batches(patches, scale, wide.settings)
+        start = prune(wide.trained.network.cpu(), CHANNELS, [few[step] for step in range(min(4, len(few)))])
+        settings = replace(settings, steps=max(1, round((1 - share) * settings.steps)))
+        seconds = None if seconds is None else (1 - share) * seconds
+        spent = wide.trained.seconds
+    settings, trained = fit(spec, settings, start, seconds)
     path = weights_path(spec, scale, chosen, weights)
-    save(trained.network, path, training_facts(settings, trained.seconds, len(patches)))
+    save(trained.network, path, training_facts(settings, spent + trained.seconds, len(patches)))
     console.print(f"weights: {path}")
     _card(spec, scale, chosen, path, test)
 
@@ -189,6 +229,49 @@ def data(
             console.print(f"not rendered: {failure}")
     for split in SPLITS:
         console.print(f"{folder / split}: {len(list_images(folder / split))} pictures")
+
+
+@app.command()
+def zoo(
+    budget: Annotated[str, typer.Option(help="For each method and scale, e.g. 20m.")],
+    models: Annotated[str, typer.Option(help="Names, separated by commas, or 'all'.")] = "all",
+    profile: Annotated[str, typer.Option(help="clean or compressed.")] = "compressed",
+    jobs: Annotated[int, typer.Option(min=1, help="How many are trained at the same time.")] = 1,
+    again: Annotated[bool, typer.Option("--again", help="Those that have weights too.")] = False,
+    images: Annotated[Path, typer.Option(help="Folder of HR pictures, or a file of packed patches.")] = Path(
+        "data/train"
+    ),
+    validation: Annotated[Path, typer.Option(help="Folder of pictures to watch.")] = Path("data/validation"),
+    test: Annotated[Path, typer.Option(help="Folder of pictures to measure on in the end.")] = Path("data/test"),
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    mixed_precision: Annotated[
+        bool, typer.Option("--mixed-precision", help="All stages but the last in bfloat16.")
+    ] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Let torch compile the networks; for GPUs.")] = False,
+    runs: Annotated[Path, typer.Option(help="Folder of checkpoints, curves and logs.")] = Path("runs"),
+    weights: Annotated[Path, typer.Option(help="Folder that receives the weights and the cards.")] = Path("weights"),
+) -> None:
+    """Train many methods, each for the same time, in processes of their own."""
+    chosen = _profile(profile)
+    _seconds(budget)
+    wanted = (
+        [spec for spec in specs().values() if spec.learned] if models == "all" else list(map(get, models.split(",")))
+    )
+    paths = {"images": images, "validation": validation, "test": test, "runs": runs, "weights": weights}
+    options = [f"--budget={budget}", f"--device={device}", *(f"--{name}={path}" for name, path in paths.items())]
+    options += ["--mixed-precision"] * mixed_precision + ["--compile"] * compiled + ["--fresh"] * again
+    work = [
+        Job(spec.name, scale, chosen, runs / f"{variant_name(spec.name, scale, chosen)}.log", tuple(options))
+        for spec in wanted
+        for scale in spec.scales
+        if again or not weights_path(spec, scale, chosen, weights).exists()
+    ]
+    failed = 0
+    for number, done in enumerate(train_all(work, jobs), 1):
+        failed += done.failed
+        console.print(f"{number}/{len(work)} {done.job.name}: {'FAILED ' if done.failed else ''}{done.last_words}")
+    if failed:
+        raise OptionError(f"{failed} of {len(work)} runs failed; their logs are in {runs}")
 
 
 @app.command()

@@ -37,6 +37,8 @@ class Settings:
     """Weights of the network that is imitated, and their digest; empty: none is."""
     teacher_share: float = 0.5
     """Of the loss that is measured against the teacher's pictures instead of the true ones."""
+    prune_from: int = 0
+    """Channels of the network that was trained first and pruned to this one; 0: none was."""
     seed: int = 0
 
     def stage(self, step: int) -> tuple[int, Stage]:

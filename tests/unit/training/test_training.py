@@ -15,6 +15,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 from torch import nn
 
+from models.bicubic_plus_plus import BicubicPlusPlus
 from models.blocks.rep import EdgeConv, OnlineConv, RepVGGConv, WideConv
 from models.recipe import Loss
 from models.registry import get, specs
@@ -25,6 +26,7 @@ from training.losses import LOSSES
 from training.metrics import psnr, psnr_y, ssim
 from training.pack import pack
 from training.patches import Batches, NoPatchesError, load_patches
+from training.pruning import prune
 from training.quality import evaluate
 from training.settings import Settings
 from training.start import assign, solve_last_convolution
@@ -273,6 +275,42 @@ def test_every_method_trains(spec: ModelSpec, pictures: Path, tmp_path: Path) ->
         assert max(losses[-3:]) < 0.95 * losses[0], f"x{scale}: {losses}"
 
 
+def test_pruning_takes_the_channels_that_do_nothing(pictures: Path) -> None:
+    torch.manual_seed(0)
+    network = BicubicPlusPlus(3, channels=10)
+    batches = [Batches(load_patches(pictures, 48), 3, SETTINGS)[step] for step in range(2)]
+    solve_last_convolution(network, batches, 1.0)
+    with torch.no_grad():  # four channels of each group that nothing depends on
+        network.tail.weight[:, 6:] = 0
+        network.get_parameter("body.0.weight")[:, 6:] = 0
+        network.get_parameter("body.2.weight")[:, 6:] = 0
+        lr, _ = batches[0]
+        pruned = prune(network, 6, batches)
+        torch.testing.assert_close(pruned(lr), network(lr), rtol=0, atol=1e-5)
+    assert pruned.tail.in_channels == 6
+    assert network.tail.in_channels == 10
+
+
+def test_the_zoo_is_trained_in_processes_of_its_own(pictures: Path, tmp_path: Path) -> None:
+    pack(load_patches(pictures, 192), tmp_path / "train.patches", megabytes=1)
+    folders = {"images": tmp_path / "train.patches", "test": tmp_path, "runs": tmp_path / "runs", "weights": tmp_path}
+    options = [f"--{name}={path}" for name, path in {**folders, "validation": tmp_path / "nothing"}.items()]
+    command = [sys.executable, "-m", "training", "zoo", "--models=qqcoin,bicubic_plus_plus", "--budget=1s", "--jobs=2"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, timeout=150)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.stem for path in tmp_path.glob("*.safetensors")} == {
+        "qqcoin_x2_compressed",
+        "bicubic_plus_plus_x3_compressed",
+    }
+    again = subprocess.run([*command, *options], capture_output=True, text=True, check=True, timeout=60)
+    assert not again.stdout, "what has weights is left alone"
+    (tmp_path / "train.patches").unlink()
+    failed = subprocess.run([*command, *options, "--again"], capture_output=True, text=True, check=False, timeout=150)
+    assert failed.returncode == 2
+    assert "qqcoin_x2_compressed: FAILED training: no pictures in" in failed.stdout
+    assert failed.stderr.startswith("training: 2 of 2 runs failed; their logs are in ")
+
+
 def test_packed_patches_are_nearly_the_patches(pictures: Path, tmp_path: Path) -> None:
     patches = load_patches(pictures, 48)
     path = tmp_path / "some.patches"
@@ -315,6 +353,7 @@ def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_
         (["--images", "/nowhere"], "training: no pictures in /nowhere: name a folder with --images"),
         (["--budget", "soon"], "training: --budget 'soon': a number and a unit are expected, e.g. 90s, 20m or 1.5h"),
         (["--teacher", "lfdn"], "training: --teacher lfdn: it takes values in [0, 255], both must take [0, 1]"),
+        (["--prune-from", "40"], "training: --prune-from 40: only bicubic_plus_plus is pruned, from more than 32"),
         (["--model", "bicubic"], "training: model 'bicubic' has nothing to train"),
         (["--start-from", "/nowhere"], "training: no weights at /nowhere"),
     ],
