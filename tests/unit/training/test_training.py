@@ -25,7 +25,7 @@ from training.degradation import TRAINING, Degradation, crop_to_multiple, degrad
 from training.losses import LOSSES
 from training.metrics import psnr, psnr_y, ssim
 from training.pack import pack
-from training.patches import Batches, NoPatchesError, load_patches
+from training.patches import Batches, NoPatchesError, load_patches, open_rgb, open_true_rgb
 from training.pruning import prune
 from training.quality import evaluate
 from training.settings import Settings
@@ -120,6 +120,16 @@ def test_patches_are_cut_once_and_flat_ones_are_left_out(pictures: Path) -> None
     assert 0 < len(patches) <= 75  # 25 places in each of the three detailed pictures, none from the others
     assert np.array_equal(patches, load_patches(pictures, 48))
     assert len(list((pictures / ".patches").iterdir())) == 1
+
+
+def test_pictures_without_colour_detail_are_reduced(tmp_path: Path) -> None:
+    picture = Image.fromarray(detailed(0))
+    for subsampling, side in (("4:4:4", 240), ("4:2:0", 120), ("4:2:2", 120)):
+        picture.save(tmp_path / "picture.jpg", subsampling=subsampling, quality=95)
+        assert open_true_rgb(tmp_path / "picture.jpg").shape == (side, side, 3)
+        assert open_rgb(tmp_path / "picture.jpg").shape == (240, 240, 3)
+    picture.convert("L").save(tmp_path / "grey.jpg")
+    assert open_true_rgb(tmp_path / "grey.jpg").shape == (240, 240, 3)
 
 
 def test_a_folder_without_use_is_refused(tmp_path: Path) -> None:
