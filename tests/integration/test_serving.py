@@ -64,7 +64,9 @@ def test_a_served_frame_is_pytorchs_and_better_than_bicubic(
     assert (answer.width, answer.height, answer.encoding) == (3840, 2160, "rgb24")
     assert (answer.model, answer.variant) == ("runet", f"runet_x{scale}_clean")
     assert answer.batch_frames == 1
-    assert difference(answer.array, by_pytorch(frame, scale)) <= 1
+    reference = by_pytorch(frame, scale)
+    assert difference(answer.array, reference) <= 1
+    assert psnr(answer.array, hr) == pytest.approx(psnr(reference, hr), abs=0.01), "dB lost on the way"
     assert (
         psnr(answer.array, hr) > psnr(upscale(torch.nn.Upsample(scale_factor=scale, mode="bicubic"), frame), hr) + 0.1
     )

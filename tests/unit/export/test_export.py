@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 import torch
 from google.protobuf import text_format
+from PIL import Image
 from torch import nn
 from tritonclient.grpc import model_config_pb2 as _model_config_pb2
 
@@ -26,7 +27,10 @@ from export.to_onnx import to_onnx
 from export.triton_config import triton_config
 from export.verify import verify_onnx
 from models.registry import get
-from models.weights import WEIGHTS_DIR, WeightsError, digest, weights_path
+from models.weights import WEIGHTS_DIR, WeightsError, digest, load, weights_path
+from training.degradation import degrade
+from training.metrics import psnr
+from training.quality import upscale
 
 model_config_pb2: Any = _model_config_pb2
 ROOT = Path(__file__).resolve().parents[3]
@@ -95,6 +99,17 @@ def test_random_weights_survive_the_export(scale: int, dtype: torch.dtype) -> No
     parity = verify_onnx(to_onnx(deployed_graph(SPEC, network, dtype)), reference_graph(SPEC, network))
     assert parity.max_difference <= 1
     assert len(parity.frames) == 5
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_half_precision_loses_no_quality(scale: int) -> None:
+    with Image.open(ROOT / "samples" / "nuthatch_4k.jpg") as photograph:
+        hr = np.asarray(photograph.crop((1200, 600, 1920, 1080)))
+    lr = degrade(hr, scale)
+    network = load(SPEC, scale, "clean")
+    half = onnxruntime.InferenceSession(to_onnx(deployed_graph(SPEC, network, torch.float16)).SerializeToString())
+    (answer,) = half.run(None, {"lr_frames": lr[None]})
+    assert psnr(np.asarray(answer)[0], hr) == pytest.approx(psnr(upscale(network, lr), hr), abs=0.01)
 
 
 def test_a_model_that_computes_something_else_is_refused() -> None:
