@@ -174,7 +174,7 @@ def serve(
     repository: Annotated[Path, typer.Option(help="The Triton model repository.")] = REPOSITORY,
     triton_port: Annotated[int, typer.Option(help="Triton's gRPC port; 0 picks a free one.")] = 8001,
     triton_metrics_port: Annotated[int, typer.Option(help="Triton's metrics port; 0 picks a free one.")] = 8002,
-    engine: Annotated[str, typer.Option(help="openvino, openvino-bf16 or onnxruntime.")] = "openvino",
+    engine: Annotated[str, typer.Option(help="openvino, openvino-bf16, onnxruntime or torch.")] = "openvino",
     triton_log: Annotated[Path, typer.Option(help="File for Triton's log.")] = ROOT / "out" / "triton.log",
 ) -> None:
     """Run embedded Triton and gateway until Ctrl-C. The gateway's settings come from UPSCALE_* variables."""

@@ -17,7 +17,7 @@ def serve(
     grpc_port: Annotated[int, typer.Option(help="0 picks a free port.")] = 8001,
     http_port: Annotated[int, typer.Option(help="0 picks a free port.")] = 8000,
     metrics_port: Annotated[int, typer.Option(help="0 picks a free port.")] = 8002,
-    engine: Annotated[str, typer.Option(help="openvino, openvino-bf16 or onnxruntime.")] = "openvino",
+    engine: Annotated[str, typer.Option(help="openvino, openvino-bf16, onnxruntime or torch.")] = "openvino",
     threads: Annotated[int, typer.Option(min=0, help="Of the engine; 0: every core.")] = 0,
     log: Annotated[Path | None, typer.Option(help="File for Triton's log.")] = None,
 ) -> None:

@@ -200,6 +200,7 @@ class EmbeddedTriton:
             # PATH; it does not look at PYTHONPATH.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
             "EMBEDDED_TRITON_ENGINE": self._engine,
+            "EMBEDDED_TRITON_PROJECT": str(_BACKENDS.parents[2]),
             "EMBEDDED_TRITON_THREADS": str(self._threads),
         }
 

@@ -7,6 +7,8 @@ is the same one that NVIDIA's container serves with its native backend. The engi
   one-sided Fourier transforms) goes to ONNX Runtime, and the log says so.
 - `openvino-bf16`: faster where the CPU has bfloat16, at a loss of up to a few grey levels on flat pictures.
 - `onnxruntime`: the reference.
+- `torch`: the network in PyTorch, from the weights the model was exported from; on a GPU in half precision, channels
+  last, as a CUDA graph per frame size. A stand-in for TensorRT where a GPU is at hand and TensorRT is not.
 
 EMBEDDED_TRITON_THREADS limits the threads; 0 means every core.
 
@@ -90,15 +92,73 @@ class _OnnxRuntime:
         self._session = None
 
 
-def _engine(path: Path) -> "_OpenVINO | _OnnxRuntime":
+class _Torch:
+    def __init__(self, path: Path, threads: int) -> None:
+        # The stub knows nothing of the project's folder; the server that starts it does.
+        sys.path.insert(0, os.environ["EMBEDDED_TRITON_PROJECT"])
+        import torch
+
+        from export.graph import deployed_graph
+        from models.registry import get
+        from models.weights import digest, load, untrained, weights_path
+
+        if threads:
+            torch.set_num_threads(threads)
+        made = json.loads((path.parent.parent / "manifest.json").read_text())
+        spec, scale, profile = get(made["model"]), made["scale"], made["profile"]
+        if made["weights_sha256"] and made["weights_sha256"] != digest(weights_path(spec, scale, profile)):
+            raise pb_utils.TritonModelException(f"{path}: exported from other weights than those in weights/")
+        network = load(spec, scale, profile) if made["trained"] else untrained(spec, scale)
+        self._torch = torch
+        self._cuda = torch.cuda.is_available()
+        dtype = torch.float16 if self._cuda else torch.float32
+        graph = deployed_graph(spec, network, dtype).to(memory_format=torch.channels_last)
+        self._graph = graph.to("cuda") if self._cuda else graph
+        self._recorded: OrderedDict = OrderedDict()
+
+    def infer(self, frames: np.ndarray) -> np.ndarray:
+        torch = self._torch
+        with torch.inference_mode():
+            if not self._cuda:
+                return self._graph(torch.from_numpy(np.array(frames))).numpy()
+            if frames.shape not in self._recorded:
+                while len(self._recorded) >= _KEPT_SHAPES:
+                    self._recorded.popitem(last=False)
+                self._recorded[frames.shape] = self._record(frames.shape)
+            still, answer, host, recording = self._recorded[frames.shape]
+            still.copy_(torch.from_numpy(np.array(frames)))
+            recording.replay()
+            host.copy_(answer)  # waits for the GPU
+            return host.numpy()
+
+    def _record(self, shape: tuple) -> tuple:
+        torch = self._torch
+        still = torch.zeros(shape, dtype=torch.uint8, device="cuda")
+        side = torch.cuda.Stream()
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                answer = self._graph(still)
+        torch.cuda.synchronize()
+        recording = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(recording):
+            answer = self._graph(still)
+        return still, answer, torch.empty(answer.shape, dtype=torch.uint8, pin_memory=True), recording
+
+    def release(self) -> None:
+        self._recorded.clear()
+
+
+def _engine(path: Path) -> "_OpenVINO | _OnnxRuntime | _Torch":
     name = os.environ.get("EMBEDDED_TRITON_ENGINE", "openvino")
     threads = int(os.environ.get("EMBEDDED_TRITON_THREADS", "0"))
+    if name == "torch":
+        return _Torch(path, threads)
     if name == "onnxruntime":
         return _OnnxRuntime(path, threads)
     precisions = {"openvino": "f32", "openvino-bf16": "bf16"}
     if name not in precisions:
         raise pb_utils.TritonModelException(
-            f"EMBEDDED_TRITON_ENGINE={name!r}: known engines are openvino, openvino-bf16 and onnxruntime"
+            f"EMBEDDED_TRITON_ENGINE={name!r}: known engines are openvino, openvino-bf16, onnxruntime and torch"
         )
     try:
         return _OpenVINO(path, threads, precisions[name])
@@ -138,15 +198,16 @@ class TritonPythonModel:
         responses = []
         with self._lock:
             for request in requests:
-                responses.append(self._answer(request))
+                responses.append(self._answer(request, alone=len(requests) == 1))
             self._last_used = time.monotonic()
             self._holding = True
         return responses
 
-    def _answer(self, request: "pb_utils.InferenceRequest") -> "pb_utils.InferenceResponse":
+    def _answer(self, request: "pb_utils.InferenceRequest", *, alone: bool) -> "pb_utils.InferenceResponse":
         try:
-            frames = pb_utils.get_input_tensor_by_name(request, self._input).as_numpy()
-            return pb_utils.InferenceResponse([pb_utils.Tensor(self._output, self._engine.infer(frames))])
+            frames = self._engine.infer(pb_utils.get_input_tensor_by_name(request, self._input).as_numpy())
+            # Triton reads the answers after the last of them is made, and an engine's buffer holds one.
+            return pb_utils.InferenceResponse([pb_utils.Tensor(self._output, frames if alone else frames.copy())])
         except Exception as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"inference failed: {error}"))
 
