@@ -29,7 +29,7 @@ from models.blocks.resample import BicubicUpsample
 from models.registry import get, require_scale, specs
 from models.reparam import reparameterise
 from models.spec import ModelSpec
-from models.weights import PROFILES, WEIGHTS_DIR, Profile, load, variant_name, weights_path
+from models.weights import DEFAULT_PROFILE, PROFILES, WEIGHTS_DIR, Profile, load, variant_name, weights_path
 from training.data import category_of
 from training.degradation import PROTOCOL_JPEG
 from training.metrics import psnr, psnr_y, ssim
@@ -113,7 +113,7 @@ class Quality:
 def command(
     model: Annotated[str, typer.Option(help="One method, or 'all' that have weights.")] = "runet",
     scale: Annotated[int, typer.Option(help="2 or 3; with 'all' both.")] = 2,
-    profile: Annotated[str, typer.Option(help="clean or compressed.")] = "compressed",
+    profile: Annotated[str, typer.Option(help="clean or compressed.")] = DEFAULT_PROFILE,
     images: Annotated[Path, typer.Option(help="Folder of HR pictures.")] = Path("data/test"),
     jpeg: Annotated[
         int | None,

@@ -14,7 +14,7 @@ from export.errors import ExportError
 from export.exporter import export_variant
 from export.repository import check_writable
 from models.registry import UnknownModelError, UnsupportedScaleError, get, require_scale, specs
-from models.weights import WEIGHTS_DIR, WeightsError
+from models.weights import DEFAULT_PROFILE, WEIGHTS_DIR, WeightsError
 
 REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 
@@ -49,7 +49,9 @@ def export(
     scale: Annotated[_Scale, typer.Option(help="2 (1080p to 4K), 3 (720p to 4K), or every scale it has.")] = _Scale.ALL,
     fmt: Annotated[_Format, typer.Option("--format", help="tensorrt needs TensorRT and a GPU.")] = _Format.ONNX,
     precision: Annotated[_Precision, typer.Option(help="Inside the graph; frames are uint8.")] = _Precision.FP32,
-    profile: Annotated[_Profile, typer.Option(help="Which training: rendered or decoded frames.")] = _Profile.CLEAN,
+    profile: Annotated[_Profile, typer.Option(help="Which training: rendered or decoded frames.")] = _Profile(
+        DEFAULT_PROFILE
+    ),
     repository: Annotated[Path, typer.Option(help="The Triton model repository to write.")] = REPOSITORY,
     weights: Annotated[Path, typer.Option(help="The folder of trained weights.")] = WEIGHTS_DIR,
     untrained: Annotated[

@@ -23,6 +23,8 @@ from models.spec import ModelSpec
 Profile = Literal["clean", "compressed"]
 """What the frames went through: `clean` is rendered, `compressed` is decoded from a lossy stream."""
 PROFILES: tuple[Profile, ...] = get_args(Profile)
+DEFAULT_PROFILE: Profile = "clean"
+"""Of commands that are told none; `service.settings.default_profile` says the same for requests."""
 
 WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
 
@@ -73,7 +75,11 @@ def load(spec: ModelSpec, scale: int, profile: Profile, folder: Path = WEIGHTS_D
     require_scale(spec, scale)
     if not spec.learned:
         return spec.build(scale).eval()
-    return load_file(spec, scale, weights_path(spec, scale, profile, folder))
+    path = weights_path(spec, scale, profile, folder)
+    if not path.is_file():
+        command = f"python -m training --model {spec.name} --scale {scale} --profile {profile}"
+        raise WeightsError(f"no weights at {path}: train them with '{command}'")
+    return load_file(spec, scale, path)
 
 
 def untrained(spec: ModelSpec, scale: int) -> nn.Module:
@@ -90,9 +96,7 @@ def load_file(spec: ModelSpec, scale: int, path: Path) -> nn.Module:
     """As `load`, from a file of any name."""
     network = spec.build(require_scale(spec, scale))
     if not path.is_file():
-        raise WeightsError(
-            f"no weights at {path}: train them with 'python -m training --model {spec.name} --scale {scale}'"
-        )
+        raise WeightsError(f"no weights at {path}")
     try:
         network.load_state_dict(load_tensors(path))
     except (SafetensorError, RuntimeError) as error:

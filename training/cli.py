@@ -21,6 +21,7 @@ from models.registry import UnknownModelError, UnsupportedScaleError, get, requi
 from models.reparam import reparameterise
 from models.spec import ModelSpec
 from models.weights import (
+    DEFAULT_PROFILE,
     PROFILES,
     Profile,
     WeightsError,
@@ -80,7 +81,9 @@ def train(
     context: typer.Context,
     model: Annotated[str, typer.Option(help="The method's name, e.g. runet.")] = "runet",
     scale: Annotated[int, typer.Option(help="2 (1080p to 4K) or 3 (720p to 4K).")] = 2,
-    profile: Annotated[str, typer.Option(help="clean: rendered frames; compressed: decoded streams.")] = "clean",
+    profile: Annotated[
+        str, typer.Option(help="clean: rendered frames; compressed: decoded streams.")
+    ] = DEFAULT_PROFILE,
     images: Annotated[Path, typer.Option(help="Folder of HR pictures to train on.")] = Path("data/train"),
     validation: Annotated[Path, typer.Option(help="Folder of pictures to watch.")] = Path("data/validation"),
     test: Annotated[Path, typer.Option(help="Folder of pictures to measure on in the end.")] = Path("data/test"),
@@ -235,7 +238,7 @@ def data(
 def zoo(
     budget: Annotated[str, typer.Option(help="For each method and scale, e.g. 20m.")],
     models: Annotated[str, typer.Option(help="Names, separated by commas, or 'all'.")] = "all",
-    profile: Annotated[str, typer.Option(help="clean or compressed.")] = "compressed",
+    profile: Annotated[str, typer.Option(help="clean or compressed.")] = DEFAULT_PROFILE,
     jobs: Annotated[int, typer.Option(min=1, help="How many are trained at the same time.")] = 1,
     again: Annotated[bool, typer.Option("--again", help="Those that have weights too.")] = False,
     images: Annotated[Path, typer.Option(help="Folder of HR pictures, or a file of packed patches.")] = Path(
@@ -278,7 +281,7 @@ def zoo(
 def card(
     model: Annotated[str, typer.Option(help="The method's name, e.g. runet.")],
     scale: Annotated[int, typer.Option(help="2 or 3.")],
-    profile: Annotated[str, typer.Option(help="clean or compressed.")] = "compressed",
+    profile: Annotated[str, typer.Option(help="clean or compressed.")] = DEFAULT_PROFILE,
     test: Annotated[Path, typer.Option(help="Folder of pictures to measure on.")] = Path("data/test"),
     weights: Annotated[Path, typer.Option(help="Folder of weights and cards.")] = Path("weights"),
 ) -> None:

@@ -90,7 +90,8 @@ def test_all_that_have_weights_make_a_page(pictures: Path, tmp_path: Path) -> No
         nn.init.zeros_(network.get_parameter("body.4.conv1.weight" if scale == 2 else "body.6.conv1.weight"))
         save(network, weights_path(spec, scale, "compressed", tmp_path))
     output = tmp_path / "out" / "quality"
-    done = quality("--model", "all", "--images", str(pictures), "--weights", str(tmp_path), "--output", str(output))
+    folders = ["--images", str(pictures), "--weights", str(tmp_path)]
+    done = quality("--model", "all", "--profile", "compressed", *folders, "--output", str(output))
     assert done.returncode == 0, done.stderr
     page = output.with_suffix(".md").read_text()
     assert page.count("| repnet |") == 2
@@ -105,8 +106,8 @@ def test_all_that_have_weights_make_a_page(pictures: Path, tmp_path: Path) -> No
         (["--images", "/nowhere"], "benchmark: no pictures in /nowhere: name a folder"),
         (["--profile", "odd"], "benchmark: unknown profile 'odd'; known are: clean, compressed"),
         (["--model", "qqcoin", "--scale", "3"], "benchmark: model 'qqcoin' has no x3; its scales are: x2"),
-        (["--weights", "/nowhere"], "benchmark: no weights at /nowhere/runet_x2_compressed.safetensors: train"),
-        (["--weights", "/nowhere", "--model", "all"], "benchmark: no weights for profile 'compressed' in /nowhere"),
+        (["--weights", "/nowhere"], "benchmark: no weights at /nowhere/runet_x2_clean.safetensors: train"),
+        (["--weights", "/nowhere", "--model", "all"], "benchmark: no weights for profile 'clean' in /nowhere"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(arguments: list[str], words: str, pictures: Path) -> None:

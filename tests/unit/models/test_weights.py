@@ -23,7 +23,9 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 
 
 def test_missing_weights_say_how_to_train_them(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"no weights at .*: train them with 'python -m training --model runet"):
+    with pytest.raises(
+        WeightsError, match=r"train them with 'python -m training --model runet --scale 2 --profile compressed'"
+    ):
         load(get("runet"), 2, "compressed", tmp_path)
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from models.weights import DEFAULT_PROFILE
 from service.settings import Settings, env_name, unknown_variables
 
 
@@ -15,6 +16,10 @@ def test_a_variable_sets_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPSCALE_MAX_INFLIGHT_FRAMES", "3")
     assert Settings().max_inflight_frames == 3
     assert env_name("max_inflight_frames") == "UPSCALE_MAX_INFLIGHT_FRAMES"
+
+
+def test_requests_default_to_the_profile_that_commands_do() -> None:
+    assert Settings().default_profile == DEFAULT_PROFILE
 
 
 def test_impossible_limits_are_refused() -> None:

@@ -305,7 +305,8 @@ def test_the_zoo_is_trained_in_processes_of_its_own(pictures: Path, tmp_path: Pa
     pack(load_patches(pictures, 192), tmp_path / "train.patches", megabytes=1)
     folders = {"images": tmp_path / "train.patches", "test": tmp_path, "runs": tmp_path / "runs", "weights": tmp_path}
     options = [f"--{name}={path}" for name, path in {**folders, "validation": tmp_path / "nothing"}.items()]
-    command = [sys.executable, "-m", "training", "zoo", "--models=qqcoin,bicubic_plus_plus", "--budget=1s", "--jobs=2"]
+    command = [sys.executable, "-m", "training", "zoo", "--models=qqcoin,bicubic_plus_plus", "--jobs=2"]
+    command += ["--budget=1s", "--profile=compressed"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.stem for path in tmp_path.glob("*.safetensors")} == {
@@ -349,7 +350,7 @@ def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_
     assert card.index("Frames: JPEG 90.") < card.index("Frames: clean.")
     assert card.count("| **mean** | all |") == 2
     path.with_suffix(".md").unlink()
-    again = [sys.executable, "-m", "training", "card", "--model=qqcoin", "--scale=2"]
+    again = [sys.executable, "-m", "training", "card", "--model=qqcoin", "--scale=2", "--profile=compressed"]
     subprocess.run([*again, f"--test={pictures}", f"--weights={tmp_path}"], check=True, timeout=120)
     assert path.with_suffix(".md").read_text() == card
 
