@@ -141,8 +141,10 @@ def train(
         mixed_precision=mixed_precision,
         seed=seed,
     )
+    wide_name = f"{spec.name}_{prune_from}"
     if fresh:
-        shutil.rmtree(runs / variant_name(spec.name, scale, chosen), ignore_errors=True)
+        for name in (spec.name, wide_name):
+            shutil.rmtree(runs / variant_name(name, scale, chosen), ignore_errors=True)
     patches = load_patches(images, settings.hr_patch)
     console.print(f"{len(patches)} patches of {settings.hr_patch}x{settings.hr_patch} from {images}")
 
@@ -165,11 +167,11 @@ def train(
             console.print("the last convolution starts as its least-squares solution")
         return Fitted(settings, run.run(batches, list_images(validation)[:8], checkpoint_every=checkpoint_every))
 
-    spent = 0.0
+    spent, steps_before = 0.0, 0
     if prune_from:
         share = _PRUNED_SHARE
         wide = fit(
-            replace(spec, name=f"{spec.name}_{prune_from}", build=lambda scale: BicubicPlusPlus(scale, prune_from)),
+            replace(spec, name=wide_name, build=lambda scale: BicubicPlusPlus(scale, prune_from)),
             replace(settings, steps=max(1, round(share * settings.steps))),
             None,
             None if seconds is None else share * seconds,
@@ -179,10 +181,11 @@ def train(
         start = prune(wide.trained.network.cpu(), CHANNELS, [few[step] for step in range(min(4, len(few)))])
         settings = replace(settings, steps=max(1, round((1 - share) * settings.steps)))
         seconds = None if seconds is None else (1 - share) * seconds
-        spent = wide.trained.seconds
+        spent, steps_before = wide.trained.seconds, wide.settings.steps
     settings, trained = fit(spec, settings, start, seconds)
     path = weights_path(spec, scale, chosen, weights)
-    save(trained.network, path, training_facts(settings, spent + trained.seconds, len(patches)))
+    whole = replace(settings, steps=steps_before + settings.steps)
+    save(trained.network, path, training_facts(whole, spent + trained.seconds, len(patches)))
     console.print(f"weights: {path}")
     _card(spec, scale, chosen, path, test)
 
