@@ -42,17 +42,16 @@ def command(
         clients: dict[str, Any] = {}
         for engine in ENGINES:
             server = stack.enter_context(EmbeddedTriton(REPOSITORY, engine=engine))
-            options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-            clients[engine] = InferenceServerClient(server.url, channel_args=options)
+            clients[engine] = InferenceServerClient(server.url)
         quality = {
-            engine: {name: psnr(_infer(client, variant, frame), originals[name]) for name, frame in frames.items()}
+            engine: {name: psnr(infer(client, variant, frame), originals[name]) for name, frame in frames.items()}
             for engine, client in clients.items()
         }
         times: dict[str, list[float]] = {engine: [] for engine in ENGINES}
         for _ in track(range(rounds), "measuring", disable=as_json):
             for engine, client in clients.items():
                 began = time.perf_counter()
-                _infer(client, variant, frames["photograph"])
+                infer(client, variant, frames["photograph"])
                 times[engine].append(time.perf_counter() - began)
     base = median(times["onnxruntime"])
     rows = {
@@ -80,7 +79,8 @@ def command(
     Console().print(table)
 
 
-def _infer(client: Any, variant: str, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def infer(client: Any, variant: str, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What Triton itself makes of one frame, uint8 RGB (h, w, 3)."""
     frames = InferInput("lr_frames", [1, *frame.shape], "UINT8")
     frames.set_data_from_numpy(frame[None])
     return client.infer(variant, [frames]).as_numpy("sr_frames")[0]

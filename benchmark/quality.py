@@ -18,10 +18,11 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.grpc import InferenceServerClient
 
 from benchmark.charts import scatter
 from benchmark.complexity import PROTOCOL_SIZES, complexity
+from benchmark.engines import infer
 from benchmark.errors import BenchmarkError
 from deploy.embedded import EmbeddedTriton
 from deploy.local import REPOSITORY, ROOT
@@ -208,14 +209,8 @@ def _served(server: EmbeddedTriton, spec: ModelSpec, scale: int, profile: Profil
         raise BenchmarkError(
             f"--served: {variant} is not in {REPOSITORY}; run 'python export/ --model {spec.name} --profile {profile}'"
         )
-    client: Any = InferenceServerClient(server.url)
-
-    def infer(lr: Pixels) -> Pixels:
-        frames = InferInput("lr_frames", [1, *lr.shape], "UINT8")
-        frames.set_data_from_numpy(lr[None])
-        return client.infer(variant, [frames]).as_numpy("sr_frames")[0]
-
-    return infer
+    client = InferenceServerClient(server.url)
+    return lambda lr: infer(client, variant, lr)
 
 
 def _score(path: Path, upscaler: Upscaler, scale: int, jpeg: int | None, organisers: bool) -> ImageScores:
@@ -309,7 +304,7 @@ def _page(measured: Sequence[Quality], images: Path) -> Iterator[str]:
     yield ""
     contents = ", ".join(f"{sum(s.category == each for s in first.scores)} {each}" for each in first.categories)
     yield f"Written by `python -m benchmark quality --model all --profile {first.profile}`: {len(first.scores)} whole"
-    yield f"pictures of `{shown}` ({contents}), none of a package that training saw. Gains are means over the pictures,"
+    yield f"pictures of `{shown}` ({contents}), none of which training saw. Gains are means over the pictures,"
     yield "in dB PSNR over RGB against torch's bicubic. The report's gain is on its own benchmark."
     for scale in PROTOCOL_SIZES:
         of_scale = sorted((each for each in measured if each.scale == scale), key=lambda each: -each.average("gain"))

@@ -87,7 +87,9 @@ def command(
     mode: Annotated[
         list[Mode] | None, typer.Option(help="May be repeated; by default all on a GPU, eager else.")
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="For each method and mode; at least three runs.")] = 10.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="For each method and mode; a slower one is timed once.")
+    ] = 10.0,
     output: Annotated[Path, typer.Option(help="Where .json, .md and .svg go: a path without suffix.")] = Path(
         "out/runtime"
     ),

@@ -80,7 +80,7 @@ def write_card(
         "",
         "## Quality",
         "",
-        "PSNR over RGB in dB on whole pictures from packages that no training patch comes from (docs/data.md). LR",
+        "PSNR over RGB in dB on whole pictures that training never saw; docs/data.md says how they are split. LR",
         "frames are Pillow's antialiased bicubic. Bicubic is torch's (a = -0.75), as the report's organisers use it.",
         "",
         *(line for frames, measured in results.items() for line in _table(frames, measured)),

@@ -1,7 +1,7 @@
 """Patches in a small file: what travels to a machine with a GPU.
 
-As raw pixels 40,000 patches are 4 GB. As AVIF pictures without chroma subsampling, at a quality whose loss (about 49
-dB) is far below what any network here restores, 8,000 of them are 50 MB.
+As raw pixels a patch is 110 KB. As an AVIF picture without chroma subsampling it is about 6 KB (the mean of a sample of
+60), at a loss (49 dB) far below that of any network here.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def pack(patches: NDArray[np.uint8], path: Path, megabytes: float, *, seed: int 
     return len(pictures)
 
 
-def unpack(path: Path) -> NDArray[np.uint8]:
+def read_pack(path: Path) -> NDArray[np.uint8]:
     """The patches of a file, (N, side, side, 3)."""
     with np.load(path) as stored:
         ends, stream = stored["ends"], stored["pictures"]

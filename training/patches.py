@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from training.degradation import degrade
-from training.pack import is_pack, unpack
+from training.pack import is_pack, read_pack
 from training.settings import Settings
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -102,7 +102,7 @@ def load_patches(folder: Path, side: int, *, most_per_image: int = 400, seed: in
         NoPatchesError: the folder does not exist, or no picture in it has enough detail.
     """
     if is_pack(folder):
-        return unpack(folder)
+        return read_pack(folder)
     images = list_images(folder) if folder.is_dir() else []
     if not images:
         raise NoPatchesError(f"no pictures in {folder}: name a folder with --images, or run 'python -m training data'")
