@@ -1,8 +1,8 @@
 """HR patches: cut once from a folder of pictures, kept in one file, drawn and degraded batch by batch.
 
 Smooth patches teach little and noise teaches the wrong thing, so a patch is kept with a probability that grows with
-what bicubic loses on it, and not at all outside a band. Some smooth ones must be there: a network without a skip that
-has never seen a sky draws a bad one.
+what bicubic loses on it, and not at all outside a band. But skies and walls are most of most pictures, and a network
+that has hardly seen one draws it worse than bicubic: of smooth patches a share is kept, too.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from training.settings import Settings
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _LONGEST_SIDE = 3840  # larger photographs are reduced to 4K, which also removes their JPEG noise
 _HALF_CHROMA = (1, 2)  # what Pillow calls 4:2:2 and 4:2:0
-_LOSS_BAND = (0.02, 900.0)  # mean squared error of bicubic x2, in squared grey levels
+_LOSS_BAND = (0.002, 900.0)  # mean squared error of bicubic x2, in squared grey levels
 _LOSS_FULL_WEIGHT = 60.0
-_VERSION = 2  # of the rules by which patches are cut: another one, and they are cut again
+_SMOOTH_SHARE = 0.15
+_VERSION = 3  # of the rules by which patches are cut: another one, and they are cut again
 
 
 class NoPatchesError(RuntimeError):
@@ -86,7 +87,7 @@ def _cut(path: Path, side: int, most: int, seed: int) -> list[NDArray[np.uint8]]
             patch = picture[top : top + side, left : left + side]
             enlarged = Image.fromarray(degrade(patch, 2)).resize((side, side), Image.Resampling.BICUBIC)
             loss = float(np.square(np.asarray(enlarged, np.float32) - patch).mean())
-            keep = (min(loss, _LOSS_FULL_WEIGHT) / _LOSS_FULL_WEIGHT) ** 0.5
+            keep = max(_SMOOTH_SHARE, (min(loss, _LOSS_FULL_WEIGHT) / _LOSS_FULL_WEIGHT) ** 0.5)
             if _LOSS_BAND[0] < loss < _LOSS_BAND[1] and rng.random() < keep:
                 kept.append(patch.copy())
     rng.shuffle(kept)
