@@ -2,7 +2,8 @@
 
 Smooth patches teach little and noise teaches the wrong thing, so a patch is kept with a probability that grows with
 what bicubic loses on it, and not at all outside a band. But skies and walls are most of most pictures, and a network
-that has hardly seen one draws it worse than bicubic: of smooth patches a share is kept, too.
+that has hardly seen one draws it worse than bicubic: a share of the smooth patches is kept, and some are made, in every
+colour there is.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _HALF_CHROMA = (1, 2)  # what Pillow calls 4:2:2 and 4:2:0
 _LOSS_BAND = (0.002, 900.0)  # mean squared error of bicubic x2, in squared grey levels
 _LOSS_FULL_WEIGHT = 60.0
 _SMOOTH_SHARE = 0.15
+_MADE_SHARE = 0.1
 _VERSION = 3  # of the rules by which patches are cut: another one, and they are cut again
 
 
@@ -124,6 +126,13 @@ def load_patches(folder: Path, side: int, *, most_per_image: int = 400, seed: in
     return np.load(store, mmap_mode="r")
 
 
+def _colour_field(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A patch of nothing but slowly changing colour; the range it spans is as often small as large."""
+    middle, spread = rng.uniform(0, 255, 3), 255 * rng.random() ** 3
+    corners = np.clip(middle + spread * rng.uniform(-1, 1, (3, 3, 3)), 0, 255).astype(np.uint8)
+    return np.asarray(Image.fromarray(corners).resize((side, side), Image.Resampling.BICUBIC))
+
+
 class Batches(Dataset[tuple[Tensor, Tensor]]):
     """The batch of every training step: item t depends on the settings' seed and on t alone, so a run can be resumed.
 
@@ -146,7 +155,9 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         return lr.float().div_(255), hr.float().div_(255)
 
     def _pair(self, index: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        hr = np.rot90(self._patches[index], rng.integers(4))
+        side = self._patches.shape[1]
+        chosen = _colour_field(side, rng) if rng.random() < _MADE_SHARE else self._patches[index]
+        hr = np.rot90(chosen, rng.integers(4))
         hr = np.ascontiguousarray(hr[:, ::-1] if rng.random() < 0.5 else hr)
         return self._settings.degradation.apply(hr, self._scale, rng), hr
 
