@@ -32,28 +32,12 @@ class BicubicPlusPlus(nn.Module):
     def __init__(self, scale: int, channels: int = CHANNELS) -> None:
         super().__init__()
         self.scale = scale
-        self.head = nn.Sequential(nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False), nn.LeakyReLU(_LEAK))
-        self.body = nn.Sequential(
-            conv3(channels, bias=False), nn.LeakyReLU(_LEAK), conv3(channels, bias=False), nn.LeakyReLU(_LEAK)
-        )
+        first = nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False)
+        last = conv3(channels, bias=False)
+        _carry_pixels(first, last)
+        self.head = nn.Sequential(first, nn.LeakyReLU(_LEAK))
+        self.body = nn.Sequential(conv3(channels, bias=False), nn.LeakyReLU(_LEAK), last, nn.LeakyReLU(_LEAK))
         self.tail = conv3(channels, 3 * (2 * scale) ** 2, bias=False)
-        self._carry_pixels()
-
-    def _carry_pixels(self) -> None:
-        """Start with the frame's own pixels in twelve of the channels.
-
-        There is no skip around the network: from random features it takes thousands of steps to find the pixels again.
-        They are not negative, so the activations let them pass.
-        """
-        with torch.no_grad():
-            pixels = 0
-            for colour in range(3):
-                for row in (1, 2):
-                    for column in (1, 2):
-                        self.head[0].weight[pixels] = 0
-                        self.head[0].weight[pixels, colour, row, column] = 1
-                        pixels += 1
-            self.body[2].weight[:pixels] = 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale x."""
@@ -62,6 +46,27 @@ class BicubicPlusPlus(nn.Module):
         features = self.body(features) + features
         y = F.pixel_shuffle(self.tail(features), 2 * self.scale)
         return crop(y, height * self.scale, width * self.scale)
+
+
+def _carry_pixels(first: nn.Conv2d, last: nn.Conv2d) -> None:
+    """Let a network start with the frame's own pixels in twelve of its channels.
+
+    There is no skip around it: from random features it takes thousands of steps to find the pixels again. They are
+    not negative, so the activations let them pass.
+
+    Args:
+        first: the strided convolution; it looks at 2x2 pixels of 3 colours.
+        last: of the residual body, which adds nothing to those channels at first.
+    """
+    with torch.no_grad():
+        pixels = 0
+        for colour in range(3):
+            for row in (1, 2):
+                for column in (1, 2):
+                    first.weight[pixels] = 0
+                    first.weight[pixels, colour, row, column] = 1
+                    pixels += 1
+        last.weight[:pixels] = 0
 
 
 SPEC = ModelSpec(

@@ -10,9 +10,9 @@ import sys
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from service.allocator import keep_large_buffers
 from service.app import StartError, serve
 from service.settings import Settings, unknown_variables
+from upscale_client.allocator import keep_large_buffers
 
 log = logging.getLogger("service")
 

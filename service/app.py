@@ -20,16 +20,16 @@ from prometheus_client import start_http_server
 from service.catalog import Catalog, Variant
 from service.frames import FrameStore
 from service.interceptors import CallInterceptor
+from service.line import FrameLine
 from service.metrics import Metrics
-from service.rpc import UpscaleServicer
+from service.regions import Regions
+from service.rpc import SERVICE, UpscaleServicer
 from service.scheduler import Scheduler
 from service.settings import Settings
 from service.triton import Triton
-from upscale_client.v1 import upscale_pb2, upscale_pb2_grpc
 
 log = logging.getLogger(__name__)
 
-SERVICE = upscale_pb2.DESCRIPTOR.services_by_name["UpscaleService"].full_name
 _METRICS_EVERY_S = 0.2
 
 
@@ -54,6 +54,17 @@ class Gateway:
         )
         self._scheduler = Scheduler(self._triton, self._metrics.batch_started, self._metrics.frame_shed)
         self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
+        self._regions = Regions(self._frames, settings.max_client_regions)
+        line = FrameLine(
+            self._catalog,
+            self._frames,
+            self._regions,
+            self._scheduler,
+            self._metrics,
+            self._codecs,
+            settings.min_side,
+        )
+        self._servicer = UpscaleServicer(settings, self._catalog, line, self._regions, self._metrics)
         self._health: Any = health.HealthServicer()
         self._ready: bool | None = None
         self._background: list[asyncio.Task[None]] = []
@@ -77,10 +88,7 @@ class Gateway:
             StartError: a port is taken.
         """
         settings = self._settings
-        upscale_pb2_grpc.add_UpscaleServiceServicer_to_server(
-            UpscaleServicer(settings, self._catalog, self._frames, self._scheduler, self._metrics, self._codecs),
-            self._server,
-        )
+        self._server.add_generic_rpc_handlers((self._servicer.handlers(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), self._server)
         try:
@@ -106,12 +114,14 @@ class Gateway:
         """Finish what is in flight, then stop: first what takes work, last what shows how it went."""
         began = time.monotonic()
         await self._health.enter_graceful_shutdown()
+        self._servicer.stop()
         await self._server.stop(self._settings.shutdown_grace_s)
         await self._scheduler.close()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         self._codecs.shutdown()
+        self._regions.close()
         await self._triton.close()
         self._metrics_server.shutdown()
         self._metrics_server.server_close()
@@ -134,6 +144,7 @@ class Gateway:
     async def _watch_gauges(self) -> None:
         while True:
             self._metrics.slots(self._frames.in_use, self._frames.retired, self._settings.max_inflight_frames)
+            self._metrics.regions(len(self._regions))
             for variant in self._catalog.variants:
                 self._metrics.queue(variant.name, self._scheduler.queued(variant.name))
             await asyncio.sleep(_METRICS_EVERY_S)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from service.errors import BackendUnavailableError, FrameInvalidError, ModelUnknownError
+from service.frames import PixelFormat
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Variant:
     """False for random weights, which are there to measure speed."""
     instances: int
     """How many batches Triton infers at the same time."""
+    pixels: PixelFormat = "rgb24"
+    """What the frames and the answers are."""
 
 
 class Catalog:
@@ -53,11 +56,13 @@ class Catalog:
         """Whether Triton serves the variant now."""
         return name in self._ready
 
-    def resolve(self, model: str, scale: int, profile: str, width: int, height: int) -> Variant:
+    def resolve(
+        self, model: str, scale: int, profile: str, width: int, height: int, pixels: PixelFormat = "rgb24"
+    ) -> Variant:
         """The variant for a frame of width x height pixels; empty strings and 0 stand for the defaults.
 
         Raises:
-            ModelUnknownError: there is no such model, profile or scale; the message lists those there are.
+            ModelUnknownError: no such model, profile, pixel format or scale; the message lists those there are.
             FrameInvalidError: the answer would be too large.
             BackendUnavailableError: nothing has been served yet, so nobody can say.
         """
@@ -69,10 +74,15 @@ class Catalog:
         if not of_model:
             known = ", ".join(sorted({variant.model for variant in self._known.values()}))
             raise ModelUnknownError(f"model {model!r} is not served; served are: {known}")
-        of_profile = {variant.scale: variant for variant in of_model if variant.profile == profile}
-        if not of_profile:
+        if not (right := [variant for variant in of_model if variant.profile == profile]):
             known = ", ".join(sorted({variant.profile for variant in of_model}))
             raise ModelUnknownError(f"model {model!r} is not served for profile {profile!r}; served are: {known}")
+        of_profile = {variant.scale: variant for variant in right if variant.pixels == pixels}
+        if not of_profile:
+            known = ", ".join(sorted({variant.pixels for variant in right}))
+            raise ModelUnknownError(
+                f"model {model!r} ({profile}) is not served for {pixels} frames; served are: {known}"
+            )
         scales = ", ".join(f"x{each}" for each in sorted(of_profile))
         if scale and scale not in of_profile:
             raise ModelUnknownError(f"model {model!r} ({profile}) is not served at scale {scale}; served are: {scales}")

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from service.colour import colour_maps
 from service.errors import FrameInvalidError, RequestInvalidError
-from service.frames import Slot
+from service.frames import FrameFormat, PixelFormat, Slot
 from service.settings import RGB_BYTES
 from upscale_client.v1 import upscale_pb2 as pb
+from upscale_client.wire import Buffer
 
 _PICTURES = {pb.ENCODING_PNG: "PNG", pb.ENCODING_JPEG: "JPEG", pb.ENCODING_WEBP: "WEBP"}
 _PICTURE_ENCODINGS = {kind: encoding for encoding, kind in _PICTURES.items()}
+_YUV = frozenset({pb.ENCODING_NV12, pb.ENCODING_I420})
+# What lies in a slot as it lies on the wire.
+_AS_IN_SLOT: dict[int, PixelFormat] = {pb.ENCODING_RGB24: "rgb24", pb.ENCODING_NV12: "nv12"}
+_RAW = {
+    pb.ENCODING_RGB24: "3 * width * height",
+    pb.ENCODING_NV12: "width * height * 3 / 2",
+    pb.ENCODING_I420: "width * height * 3 / 2",
+}
 # Cameras say in a header how they were held. A PNG may say it after its pixels, which we will not decode to find out.
 _MAY_BE_TURNED = frozenset({pb.ENCODING_JPEG, pb.ENCODING_WEBP})
 _DEFAULT_QUALITY = 90
@@ -31,7 +43,17 @@ class FrameInfo:
     width: int
     height: int
     encoding: pb.Encoding
-    data: bytes
+    colours: NDArray[np.float32] | None
+    """The maps between a YUV frame's numbers and RGB, (2, 3, 4)."""
+
+    @property
+    def pixels(self) -> PixelFormat:
+        """As what the frame lies in a slot."""
+        return "nv12" if self.encoding in _YUV else "rgb24"
+
+    def layout(self, scale: int) -> FrameFormat:
+        """Of the slot it needs."""
+        return FrameFormat(self.height, self.width, scale, self.pixels)
 
 
 @dataclass(frozen=True)
@@ -47,43 +69,87 @@ def needs_thread(encoding: int) -> bool:
     return encoding in _PICTURES
 
 
-def inspect(frame: pb.Frame, min_side: int) -> FrameInfo:
-    """Check everything about a frame that can be checked without decoding it.
+def lies_as_in_slot(encoding: int) -> bool:
+    """Whether the network can take the frame's bytes, or give the answer's, just as they are."""
+    return encoding in _AS_IN_SLOT
+
+
+def raw_bytes(width: int, height: int, encoding: int) -> int:
+    """How long a raw frame is.
+
+    Raises:
+        FrameInvalidError: it is not raw, so nobody can say.
+    """
+    if encoding not in _RAW:
+        raise FrameInvalidError(f"{_name(encoding)} cannot lie in a region; accepted are: {_names(_RAW)}")
+    return width * height * RGB_BYTES // (2 if encoding in _YUV else 1)
+
+
+def inspect(frame: pb.Frame, data: Buffer | None, min_side: int) -> FrameInfo:
+    """Check everything about a frame that can be checked without decoding it; `data` is None if it lies in a region.
 
     Raises:
         FrameInvalidError: the size, the encoding or the byte count is wrong, or there is no such picture in the bytes.
     """
-    if frame.WhichOneof("payload") is None:
+    if data is None and not frame.HasField("region"):
         raise FrameInvalidError("frame.data is missing")
-    if frame.encoding == pb.ENCODING_RGB24:
+    encoding = frame.encoding
+    if encoding in _RAW:
         width, height = frame.width, frame.height
-    elif frame.encoding in _PICTURES:
-        width, height = _picture_size(frame.data, _PICTURES[frame.encoding])
+    elif encoding in _PICTURES:
+        if data is None:
+            raw_bytes(0, 0, encoding)
+        assert data is not None
+        width, height = _picture_size(data, _PICTURES[encoding])
         for name, said, found in (("width", frame.width, width), ("height", frame.height, height)):
             if said not in (0, found):
                 raise FrameInvalidError(f"frame.{name} is {said}, but the picture's {name} is {found}")
     else:
-        raise FrameInvalidError(f"frame.encoding is {_name(frame.encoding)}; accepted are: {_accepted()}")
+        raise FrameInvalidError(f"frame.encoding is {_name(encoding)}; accepted are: {_accepted()}")
     for name, value in (("width", width), ("height", height)):
         if value < min_side:
             raise FrameInvalidError(f"frame.{name} is {value}; the least is {min_side}")
-    expected = RGB_BYTES * width * height
-    if frame.encoding == pb.ENCODING_RGB24 and len(frame.data) != expected:
-        raise FrameInvalidError(
-            f"frame.data has {len(frame.data)} bytes; {width}x{height} as RGB24 has {expected} (3 * width * height)"
-        )
-    return FrameInfo(width, height, frame.encoding, frame.data)
+        if encoding in _YUV and value % 2:
+            raise FrameInvalidError(f"frame.{name} is {value}; it must be even for {_name(encoding)}")
+    if encoding in _RAW and data is not None:
+        expected, found = raw_bytes(width, height, encoding), memoryview(data).nbytes
+        if found != expected:
+            kind = _name(encoding).removeprefix("ENCODING_")
+            raise FrameInvalidError(
+                f"frame.data has {found} bytes; {width}x{height} as {kind} has {expected} ({_RAW[encoding]})"
+            )
+    return FrameInfo(width, height, encoding, _colours(frame))
 
 
-def output_format(wanted: pb.OutputFormat) -> Output:
-    """The wanted output with its defaults filled in.
+def _colours(frame: pb.Frame) -> NDArray[np.float32] | None:
+    if frame.encoding not in _YUV:
+        if frame.HasField("colour"):
+            raise FrameInvalidError(f"frame.colour is for {_names(_YUV)}; {_name(frame.encoding)} has none")
+        return None
+    matrix = frame.colour.matrix or pb.COLOUR_MATRIX_BT709
+    extent = frame.colour.range or pb.COLOUR_RANGE_LIMITED
+    for name, value, known in (("matrix", matrix, pb.ColourMatrix), ("range", extent, pb.ColourRange)):
+        if value not in known.values():
+            accepted = ", ".join(each for each, number in known.items() if number)
+            raise FrameInvalidError(f"frame.colour.{name} is {value} (unknown); accepted are: {accepted}")
+    return colour_maps(matrix, extent == pb.COLOUR_RANGE_FULL)
+
+
+def output_format(wanted: pb.OutputFormat, frame: pb.Encoding) -> Output:
+    """The wanted output with its defaults filled in, for a frame encoded as `frame`.
 
     Raises:
-        RequestInvalidError: an unknown encoding, or a quality the encoding does not have.
+        RequestInvalidError: an unknown encoding, one that this frame cannot have, or a quality the encoding does not
+            have.
     """
-    encoding = wanted.encoding or pb.ENCODING_RGB24
-    if encoding != pb.ENCODING_RGB24 and encoding not in _PICTURES:
+    encoding = wanted.encoding or (frame if frame in _YUV else pb.ENCODING_RGB24)
+    if encoding not in _RAW and encoding not in _PICTURES:
         raise RequestInvalidError(f"output.encoding is {_name(encoding)}; accepted are: {_accepted()}")
+    if (encoding in _YUV) != (frame in _YUV):
+        accepted = _names(_YUV if frame in _YUV else {pb.ENCODING_RGB24, *_PICTURES})
+        raise RequestInvalidError(
+            f"output.encoding is {_name(encoding)}; accepted for a frame in {_name(frame)} are: {accepted}"
+        )
     if encoding in (pb.ENCODING_JPEG, pb.ENCODING_WEBP):
         if wanted.quality > 100:
             raise RequestInvalidError(
@@ -95,34 +161,39 @@ def output_format(wanted: pb.OutputFormat) -> Output:
     return Output(encoding, 0)
 
 
-def decode(info: FrameInfo, slot: Slot) -> None:
+def decode(info: FrameInfo, data: Buffer, slot: Slot) -> None:
     """Put the frame's pixels into the slot.
 
     Raises:
         FrameInvalidError: the picture cannot be decoded.
     """
-    if info.encoding == pb.ENCODING_RGB24:
-        slot.input[:] = info.data
+    if info.encoding in _AS_IN_SLOT:
+        slot.source.view[:] = data
+        return
+    if info.encoding == pb.ENCODING_I420:
+        _interleave(data, slot.source.view, info.width, info.height)
         return
     try:
-        with Image.open(io.BytesIO(info.data), formats=[_PICTURES[info.encoding]]) as opened:
+        with Image.open(io.BytesIO(data), formats=[_PICTURES[info.encoding]]) as opened:
             image = ImageOps.exif_transpose(opened) if info.encoding in _MAY_BE_TURNED else opened
             pixels = np.asarray(image.convert("RGB"))
     # Whatever a decoder trips over in hostile bytes is the sender's doing; Pillow raises half a dozen unrelated kinds.
     except Exception as error:
         raise FrameInvalidError(f"frame.data is not a whole {_PICTURES[info.encoding]} picture: {error}") from error
-    if pixels.shape != (info.height, info.width, RGB_BYTES):
+    if pixels.shape != slot.layout.input_shape:
         raise FrameInvalidError("frame.data holds a picture of another size than its header says")
-    np.frombuffer(slot.input, np.uint8).reshape(pixels.shape)[:] = pixels
+    np.frombuffer(slot.source.view, np.uint8).reshape(pixels.shape)[:] = pixels
 
 
-def encode(slot: Slot, output: Output) -> bytes:
-    """The slot's answer as bytes."""
-    if output.encoding == pb.ENCODING_RGB24:
-        return bytes(slot.output)
-    size = slot.lane.size
-    shape = (size.width * size.scale, size.height * size.scale)
-    image = Image.frombuffer("RGB", shape, np.frombuffer(slot.output, np.uint8), "raw", "RGB", 0, 1)
+def encode(slot: Slot, output: Output) -> Buffer:
+    """The slot's answer as bytes; a view into the slot where they are the same."""
+    if output.encoding in _AS_IN_SLOT:
+        return slot.answer.view
+    layout = slot.layout
+    width, height = layout.width * layout.scale, layout.height * layout.scale
+    if output.encoding == pb.ENCODING_I420:
+        return _separate(slot.answer.view, width, height)
+    image = Image.frombuffer("RGB", (width, height), np.frombuffer(slot.answer.view, np.uint8), "raw", "RGB", 0, 1)
     file = io.BytesIO()
     if output.encoding == pb.ENCODING_PNG:
         image.save(file, "PNG", compress_level=1)
@@ -132,10 +203,29 @@ def encode(slot: Slot, output: Output) -> bytes:
         image.save(file, "WEBP", lossless=True, quality=0, method=0)  # quality is effort here: 100 takes 17 s at 4K
     else:
         image.save(file, "WEBP", quality=output.quality, method=0)
-    return file.getvalue()
+    return file.getbuffer()
 
 
-def _picture_size(data: bytes, kind: str) -> tuple[int, int]:
+def _interleave(i420: Buffer, nv12: memoryview, width: int, height: int) -> None:
+    luma, chroma = width * height, width * height // 4
+    planes = np.frombuffer(i420, np.uint8)
+    answer = np.frombuffer(nv12, np.uint8)
+    answer[:luma] = planes[:luma]
+    answer[luma::2] = planes[luma : luma + chroma]
+    answer[luma + 1 :: 2] = planes[luma + chroma :]
+
+
+def _separate(nv12: memoryview, width: int, height: int) -> memoryview:
+    luma, chroma = width * height, width * height // 4
+    frame = np.frombuffer(nv12, np.uint8)
+    planes = np.empty_like(frame)
+    planes[:luma] = frame[:luma]
+    planes[luma : luma + chroma] = frame[luma::2]
+    planes[luma + chroma :] = frame[luma + 1 :: 2]
+    return planes.data
+
+
+def _picture_size(data: Buffer, kind: str) -> tuple[int, int]:
     """Width and height of a picture as it is shown, from its header alone."""
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
@@ -151,6 +241,10 @@ def _picture_size(data: bytes, kind: str) -> tuple[int, int]:
 
 def _name(encoding: int) -> str:
     return pb.Encoding.Name(encoding) if encoding in pb.Encoding.values() else f"{encoding} (unknown)"
+
+
+def _names(encodings: Iterable[int]) -> str:
+    return ", ".join(pb.Encoding.Name(value) for value in sorted(encodings))
 
 
 def _accepted() -> str:

@@ -3,11 +3,14 @@
     UpscaleError
     ├── RequestInvalidError      INVALID_ARGUMENT    REQUEST_INVALID
     ├── FrameInvalidError        INVALID_ARGUMENT    FRAME_INVALID
+    ├── RegionInvalidError       INVALID_ARGUMENT    REGION_INVALID
     ├── ModelUnknownError        NOT_FOUND           MODEL_UNKNOWN
     ├── BudgetSpentError         DEADLINE_EXCEEDED   BUDGET_SPENT
     ├── OverloadedError          RESOURCE_EXHAUSTED  OVERLOADED
+    ├── ReaderTooSlowError       RESOURCE_EXHAUSTED  READER_TOO_SLOW
     ├── BackendUnavailableError  UNAVAILABLE         BACKEND_UNAVAILABLE
     ├── ShuttingDownError        UNAVAILABLE         SHUTTING_DOWN
+    ├── NotOfferedError          UNIMPLEMENTED       NOT_OFFERED
     └── InternalError            INTERNAL            INTERNAL
 
 The message is for the person who meets it: it names the field, its value and what is accepted. The reason is for
@@ -42,8 +45,15 @@ class FrameInvalidError(UpscaleError):
     reason = "FRAME_INVALID"
 
 
+class RegionInvalidError(UpscaleError):
+    """Shared memory is not the client's, or not there, or not large enough."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "REGION_INVALID"
+
+
 class ModelUnknownError(UpscaleError):
-    """No such model, scale or profile is served."""
+    """No such model, scale, profile or pixel format is served."""
 
     code = grpc.StatusCode.NOT_FOUND
     reason = "MODEL_UNKNOWN"
@@ -63,6 +73,13 @@ class OverloadedError(UpscaleError):
     reason = "OVERLOADED"
 
 
+class ReaderTooSlowError(UpscaleError):
+    """A session's client does not read its answers."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "READER_TOO_SLOW"
+
+
 class BackendUnavailableError(UpscaleError):
     """Triton cannot be reached, does not hold the model now, or gave no answer."""
 
@@ -75,6 +92,13 @@ class ShuttingDownError(UpscaleError):
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "SHUTTING_DOWN"
+
+
+class NotOfferedError(UpscaleError):
+    """The operator has turned this off."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+    reason = "NOT_OFFERED"
 
 
 class InternalError(UpscaleError):

@@ -1,24 +1,30 @@
-"""Where frames live between decoding and encoding: slots in system shared memory, which Triton reads and writes.
+"""Where frames live between decoding and encoding: pieces of shared memory, which Triton reads and writes.
 
-A lane is one region for frames of one size. Its inputs lie side by side and so do its outputs, so frames in
+A lane is one region for frames of one format. Its inputs lie side by side and so do its outputs, so frames in
 neighbouring slots are a batch without a copy. Slots are handed out around the lane, so that frames that arrive together
-are neighbours.
+are neighbours. A client's own region (`service.regions`) is used in the same way, wherever the client put its frames.
 
 A slot is held by whoever may touch its memory: the call it belongs to, a codec thread, the batch in Triton. It is free
-when the last of them lets go. If a batch ends without an answer, Triton may still write: its lane is retired, never
+when the last of them lets go. If a batch ends without an answer, Triton may still write: its regions are retired, never
 reused.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import mmap
 import os
 import secrets
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import OverloadedError
 from service.settings import RGB_BYTES
@@ -26,23 +32,37 @@ from service.settings import RGB_BYTES
 SHARED_MEMORY = Path("/dev/shm")
 _REGION_PREFIX = "upscale-frames-"
 
+PixelFormat = Literal["rgb24", "nv12"]
+"""How a slot's pixels lie: RGB interleaved; or Y rows, then rows of U and V in turn, at half the size each way."""
+
 
 @dataclass(frozen=True)
-class FrameSize:
-    """The size of a frame and of its answer: what frames of one lane, and of one batch, have in common."""
+class FrameFormat:
+    """What frames of one lane, and of one batch, have in common."""
 
     height: int
     width: int
     scale: int
+    pixels: PixelFormat = "rgb24"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of the frame's bytes, as the network takes them."""
+        return self._shape(1)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of the answer's bytes."""
+        return self._shape(self.scale)
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of the frame as RGB24."""
-        return RGB_BYTES * self.height * self.width
+        """Bytes of the frame."""
+        return self.height * self.width * RGB_BYTES // (1 if self.pixels == "rgb24" else 2)
 
     @property
     def output_bytes(self) -> int:
-        """Bytes of the answer as RGB24."""
+        """Bytes of the answer."""
         return self.input_bytes * self.scale**2
 
     @property
@@ -50,27 +70,94 @@ class FrameSize:
         """Bytes of both."""
         return self.input_bytes + self.output_bytes
 
+    def _shape(self, scale: int) -> tuple[int, ...]:
+        height, width = self.height * scale, self.width * scale
+        return (height, width, RGB_BYTES) if self.pixels == "rgb24" else (height * 3 // 2, width)
 
-class Slot:
-    """Room for one frame and its answer; memory of a lane, held until the last holder releases it.
 
-    Who takes it is its first holder; as a context manager it is released at the end of the block.
+class Region:
+    """A file in shared memory, mapped here and, if need be, by Triton.
+
+    Args:
+        descriptor: of the open file; it is closed with the region.
+        file: its name in /dev/shm.
+        name: under which it is registered with Triton.
+        byte_size: of the file.
     """
 
-    def __init__(self, lane: Lane, index: int) -> None:
-        self.lane = lane
-        self.index = index
+    def __init__(self, descriptor: int, file: str, name: str, byte_size: int) -> None:
+        self.file = file
+        self.name = name
+        self.byte_size = byte_size
+        self.retired = False
+        """Whether Triton may still write to it, after a batch that ended without an answer."""
+        self.descriptor = descriptor
+        self._map = mmap.mmap(descriptor, byte_size)
+
+    def view(self, offset: int, size: int) -> memoryview:
+        """A piece of its memory, writable."""
+        return memoryview(self._map)[offset : offset + size]
+
+    def check(self) -> None:
+        """Fail if the memory is not to be touched now."""
+
+    def is_at_its_name(self) -> bool:
+        """Whether its name in /dev/shm still means this file."""
+        with contextlib.suppress(OSError):
+            found = (SHARED_MEMORY / self.file).lstat()
+            ours = os.fstat(self.descriptor)
+            return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
+        return False
+
+    def unmap(self) -> None:
+        """Let the memory go."""
+        os.close(self.descriptor)
+        with contextlib.suppress(BufferError):  # a view that is still referenced keeps the mapping, and only that
+            self._map.close()
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of a region."""
+
+    region: Region
+    offset: int
+    size: int
+
+    @property
+    def view(self) -> memoryview:
+        """Its memory, writable."""
+        return self.region.view(self.offset, self.size)
+
+    @property
+    def end(self) -> int:
+        """Where it ends in the region."""
+        return self.offset + self.size
+
+    def precedes(self, other: Span) -> bool:
+        """Whether `other` begins where this ends."""
+        return self.region is other.region and self.end == other.offset
+
+
+class Slot:
+    """Room for one frame and its answer, held until the last holder releases it.
+
+    Who takes it is its first holder; as a context manager it is released at the end of the block.
+
+    Args:
+        layout: of the frame.
+        source, answer: where Triton reads and where it writes.
+        on_free: called when the last holder lets go.
+    """
+
+    def __init__(self, layout: FrameFormat, source: Span, answer: Span, on_free: Callable[[], None]) -> None:
+        self.layout = layout
+        self.source = source
+        self.answer = answer
+        self.colours: NDArray[np.float32] | None = None
+        """Of a YUV frame: the maps between its numbers and RGB, (2, 3, 4)."""
+        self._on_free = on_free
         self._holders = 1
-
-    @property
-    def input(self) -> memoryview:
-        """The frame: RGB24, height * width * 3 bytes, writable."""
-        return self.lane.inputs(self.index, 1)
-
-    @property
-    def output(self) -> memoryview:
-        """The answer: RGB24, the frame's bytes times scale squared."""
-        return self.lane.outputs(self.index, 1)
 
     def __enter__(self) -> Self:
         return self
@@ -88,56 +175,40 @@ class Slot:
         assert self._holders > 0, "released a free slot. This is a bug."
         self._holders -= 1
         if self._holders == 0:
-            self.lane.free(self.index)
+            self._on_free()
+
+    def precedes(self, other: Slot) -> bool:
+        """Whether `other` can follow in a batch: it lies next to this one, frame and answer both."""
+        return self.layout == other.layout and self.source.precedes(other.source) and self.answer.precedes(other.answer)
+
+    def retire(self) -> None:
+        """Use its memory never again: somebody outside may still write to it."""
+        self.source.region.retired = self.answer.region.retired = True
 
 
-class Lane:
-    """A region of shared memory with slots for frames of one size."""
+class Lane(Region):
+    """A region of our own, with slots for frames of one format."""
 
-    def __init__(self, name: str, size: FrameSize, capacity: int) -> None:
-        self.name = name
-        self.size = size
+    def __init__(self, layout: FrameFormat, capacity: int) -> None:
+        self.layout = layout
         self.capacity = capacity
-        self.retired = False
         self._used: set[int] = set()
         self._backed: set[int] = set()
         self._next = 0
-        self._descriptor = os.open(SHARED_MEMORY / name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        name = f"{_REGION_PREFIX}{secrets.token_hex(8)}"
+        descriptor = os.open(SHARED_MEMORY / name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         # The lock lives as long as this process: who can take it knows that the owner is gone, in any PID namespace.
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        os.ftruncate(self._descriptor, self.byte_size)
-        self._map = mmap.mmap(self._descriptor, self.byte_size)
-
-    @property
-    def byte_size(self) -> int:
-        """Bytes of the whole region."""
-        return self.capacity * self.size.slot_bytes
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.ftruncate(descriptor, capacity * layout.slot_bytes)
+        super().__init__(descriptor, name, name, capacity * layout.slot_bytes)
 
     @property
     def in_use(self) -> int:
         """Slots somebody holds."""
         return len(self._used)
 
-    def input_offset(self, index: int) -> int:
-        """Where slot `index`'s frame begins in the region."""
-        return index * self.size.input_bytes
-
-    def output_offset(self, index: int) -> int:
-        """Where slot `index`'s answer begins in the region."""
-        return self.capacity * self.size.input_bytes + index * self.size.output_bytes
-
-    def inputs(self, first: int, count: int) -> memoryview:
-        """The frames of `count` neighbouring slots."""
-        start = self.input_offset(first)
-        return memoryview(self._map)[start : start + count * self.size.input_bytes]
-
-    def outputs(self, first: int, count: int) -> memoryview:
-        """The answers of `count` neighbouring slots."""
-        start = self.output_offset(first)
-        return memoryview(self._map)[start : start + count * self.size.output_bytes]
-
-    def take(self) -> Slot | None:
-        """The next free slot around the lane, or None.
+    def take(self, on_free: Callable[[], None]) -> Slot | None:
+        """The next free slot around the lane, or None; `on_free` is called when it is free again.
 
         Raises:
             OSError: the system has no memory left for it.
@@ -145,36 +216,39 @@ class Lane:
         for step in range(self.capacity):
             index = (self._next + step) % self.capacity
             if index not in self._used:
-                self._back(index)
+                slot = self._slot(index, on_free)
                 self._used.add(index)
                 self._next = (index + 1) % self.capacity
-                return Slot(self, index)
+                return slot
         return None
 
-    def _back(self, index: int) -> None:
-        """Have the system back the slot's pages now: a full /dev/shm would end us with SIGBUS later."""
+    def _slot(self, index: int, on_free: Callable[[], None]) -> Slot:
+        layout = self.layout
+        source = Span(self, index * layout.input_bytes, layout.input_bytes)
+        answer = Span(self, self.capacity * layout.input_bytes + index * layout.output_bytes, layout.output_bytes)
         if index not in self._backed:
-            os.posix_fallocate(self._descriptor, self.input_offset(index), self.size.input_bytes)
-            os.posix_fallocate(self._descriptor, self.output_offset(index), self.size.output_bytes)
+            # Have the system back the pages now: a full /dev/shm would end us with SIGBUS later.
+            os.posix_fallocate(self.descriptor, source.offset, source.size)
+            os.posix_fallocate(self.descriptor, answer.offset, answer.size)
             self._backed.add(index)
 
-    def free(self, index: int) -> None:
-        """Give a slot back; its last holder does."""
-        self._used.remove(index)
+        def free() -> None:
+            self._used.remove(index)
+            on_free()
+
+        return Slot(layout, source, answer, free)
 
     def close(self) -> None:
         """Remove the region's name; the memory goes when the last mapping of it does."""
-        (SHARED_MEMORY / self.name).unlink(missing_ok=True)
-        os.close(self._descriptor)
-        with contextlib.suppress(BufferError):  # a view that is still referenced keeps the mapping, and only that
-            self._map.close()
+        (SHARED_MEMORY / self.file).unlink(missing_ok=True)
+        self.unmap()
 
 
 class FrameStore:
     """All lanes, within limits on frames and on memory.
 
     Args:
-        max_frames: slots in use at once, over all lanes.
+        max_frames: slots in use at once, over all lanes, and frames in clients' regions.
         max_bytes: of shared memory, over all lanes.
     """
 
@@ -182,8 +256,11 @@ class FrameStore:
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         # Least recently used first.
-        self._lanes: dict[FrameSize, Lane] = {}
+        self._lanes: dict[FrameFormat, Lane] = {}
         self._retired: list[Lane] = []
+        self._borrowed = 0
+        self._reserved = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self.removed: list[str] = []
         """Names of regions that are gone; whoever registered them with Triton takes them from here. Retired ones are
         not among them: Triton must not unmap what it may still write to."""
@@ -191,45 +268,79 @@ class FrameStore:
 
     @property
     def in_use(self) -> int:
-        """Slots somebody holds, in all lanes."""
-        return sum(lane.in_use for lane in (*self._lanes.values(), *self._retired))
+        """Frames that somebody holds."""
+        return sum(lane.in_use for lane in (*self._lanes.values(), *self._retired)) + self._borrowed
 
     @property
     def retired(self) -> int:
         """Slots in use in lanes that will not be used again."""
-        return sum(lane.in_use for lane in self._retired)
+        return sum(lane.in_use for lane in (*self._lanes.values(), *self._retired) if lane.retired)
 
     @property
     def byte_size(self) -> int:
-        """Bytes of all regions."""
+        """Bytes of all lanes."""
         return sum(lane.byte_size for lane in (*self._lanes.values(), *self._retired))
 
-    def take(self, size: FrameSize) -> Slot:
-        """A slot for a frame; the caller holds it.
+    def take(self, layout: FrameFormat, *, reserved: bool = False) -> Slot:
+        """A slot for a frame, in a place that the caller has reserved or in a free one; the caller holds it.
 
         Raises:
             OverloadedError: all frames' places are taken, or there is no memory for one of this size.
         """
         self._drop_retired()
-        if self.in_use >= self._max_frames:
-            raise OverloadedError(f"{self._max_frames} frames are in flight already, the most allowed; try again later")
+        if not reserved:
+            self._refuse_overload()
         try:
-            lane = self._lanes.pop(size, None) or self._add(size)
-            self._lanes[size] = lane
-            slot = lane.take()
+            lane = self._lanes.pop(layout, None) or self._add(layout)
+            self._lanes[layout] = lane
+            slot = lane.take(self._wake)
         except OSError as error:
             raise OverloadedError(f"no shared memory for a frame: {error.strerror}; try again later") from None
         if slot is None:
-            raise OverloadedError(f"no shared memory for another frame of {size.width}x{size.height}; try again later")
+            raise OverloadedError(
+                f"no shared memory for another frame of {layout.width}x{layout.height}; try again later"
+            )
         return slot
 
-    def retire(self, lane: Lane) -> None:
-        """Use no slot of this lane again: somebody outside may still write to it."""
-        if not lane.retired:
-            lane.retired = True
-            self._retired.append(lane)
-            if self._lanes.get(lane.size) is lane:
-                del self._lanes[lane.size]
+    def borrow(
+        self, layout: FrameFormat, source: Span, answer: Span, on_free: Callable[[], None], *, reserved: bool = False
+    ) -> Slot:
+        """As `take`, but in somebody else's memory; it counts as a frame all the same.
+
+        Raises:
+            OverloadedError: all frames' places are taken.
+        """
+        if not reserved:
+            self._refuse_overload()
+        self._borrowed += 1
+
+        def free() -> None:
+            self._borrowed -= 1
+            on_free()
+            self._wake()
+
+        return Slot(layout, source, answer, free)
+
+    async def reserve(self) -> None:
+        """Wait, in turn, until a frame's place is free, and keep it for `take` or `borrow`; then `unreserve`."""
+        if not self._waiting and self.in_use + self._reserved < self._max_frames:
+            self._reserved += 1
+            return
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(granted)
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted in self._waiting:
+                self._waiting.remove(granted)
+            else:
+                self.unreserve()  # it was granted as the caller left
+            raise
+
+    def unreserve(self) -> None:
+        """Give a reservation back, used or not."""
+        self._reserved -= 1
+        self._wake()
 
     def close(self) -> None:
         """Remove every region."""
@@ -238,22 +349,34 @@ class FrameStore:
         self._lanes.clear()
         self._retired.clear()
 
-    def _add(self, size: FrameSize) -> Lane:
-        wanted = self._max_frames * size.slot_bytes
+    def _refuse_overload(self) -> None:
+        if self.in_use + self._reserved >= self._max_frames:
+            raise OverloadedError(f"{self._max_frames} frames are in flight already, the most allowed; try again later")
+
+    def _wake(self) -> None:
+        while self._waiting and self.in_use + self._reserved < self._max_frames:
+            self._reserved += 1
+            self._waiting.popleft().set_result(None)
+
+    def _add(self, layout: FrameFormat) -> Lane:
+        wanted = self._max_frames * layout.slot_bytes
         for old in [lane for lane in self._lanes.values() if lane.in_use == 0]:
             if self.byte_size + wanted <= self._max_bytes:
                 break
-            del self._lanes[old.size]
+            del self._lanes[old.layout]
             self._remove(old)
-        capacity = min(self._max_frames, (self._max_bytes - self.byte_size) // size.slot_bytes)
+        capacity = min(self._max_frames, (self._max_bytes - self.byte_size) // layout.slot_bytes)
         if capacity < 1:
             raise OverloadedError(
-                f"no shared memory for a frame of {size.width}x{size.height} beside those in flight; try again later"
+                f"no shared memory for a frame of {layout.width}x{layout.height} beside those in flight; "
+                "try again later"
             )
-        name = f"{_REGION_PREFIX}{secrets.token_hex(8)}"
-        return Lane(name, size, capacity)
+        return Lane(layout, capacity)
 
     def _drop_retired(self) -> None:
+        for lane in [lane for lane in self._lanes.values() if lane.retired]:
+            del self._lanes[lane.layout]
+            self._retired.append(lane)
         for lane in [lane for lane in self._retired if lane.in_use == 0]:
             self._retired.remove(lane)
             self._remove(lane)

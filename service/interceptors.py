@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -38,17 +39,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Called when a call's headers have come, in the task that will run its handler."""
         arrival.set(time.perf_counter())
         handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
         method: str = handler_call_details.method
+        for kind in ("unary_unary", "unary_stream", "stream_stream"):
+            if handler is not None and (behaviour := getattr(handler, kind)) is not None:
+                wrap = getattr(grpc, f"{kind}_rpc_method_handler")
+                return wrap(
+                    self._around(method, behaviour),
+                    request_deserializer=handler.request_deserializer,
+                    response_serializer=handler.response_serializer,
+                )
+        return handler
+
+    def _around(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.isasyncgenfunction(behaviour):  # not ours: ours are all plain coroutines
+            return behaviour
         _, service, name = method.split("/")
 
-        async def unary_unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             began = arrival.get()
             self._metrics.rpc_started(service, name)
             code = "OK"
             try:
-                return await handler.unary_unary(request, context)
+                return await behaviour(request, context)
             except UpscaleError as error:
                 code = error.code.name
                 await _abort(context, error)
@@ -62,11 +74,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 self._metrics.rpc_handled(service, name, code, time.perf_counter() - began)
 
-        return grpc.unary_unary_rpc_method_handler(
-            unary_unary,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        return call
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: UpscaleError) -> None:

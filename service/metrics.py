@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -63,7 +65,7 @@ class Metrics:
         self._shed = Counter(
             "upscale_shed",
             "Frames given up before they were inferred: overloaded, budget (ran out in the queue), cancelled (the "
-            "caller left). The variant is empty if none was chosen.",
+            "caller left), superseded (a session's later frame came). The variant is empty if none was chosen.",
             ("variant", "reason"),
             registry=self.registry,
         )
@@ -100,9 +102,21 @@ class Metrics:
         )
         Info("upscale_build", "What is running.", registry=self.registry).info({"version": version("upscale-client")})
 
-    def frame_done(self, variant: str, clock: StageClock, budget_s: float | None) -> None:
+        self._sessions = Gauge(
+            "upscale_sessions",
+            "Sessions that are open.",
+            ("method",),
+            registry=self.registry,
+        )
+        self._regions = Gauge(
+            "upscale_client_regions",
+            "Regions of shared memory that clients share.",
+            registry=self.registry,
+        )
+
+    def frame_done(self, method: str, variant: str, clock: StageClock, budget_s: float | None) -> None:
         """A frame was answered."""
-        self._frames.labels("Upscale", variant, "OK").inc()
+        self._frames.labels(method, variant, "OK").inc()
         for stage in STAGES:
             self._frame_seconds.labels(variant, stage).observe(clock.seconds[stage])
         self._frame_seconds.labels(variant, "total").observe(clock.total)
@@ -111,9 +125,19 @@ class Metrics:
             if clock.total > seconds:
                 self._budget_misses.labels(variant, name).inc()
 
-    def frame_failed(self, variant: str, code: str) -> None:
+    def frame_failed(self, method: str, variant: str, code: str) -> None:
         """A frame was refused or failed."""
-        self._frames.labels("Upscale", variant, code).inc()
+        self._frames.labels(method, variant, code).inc()
+
+    @contextmanager
+    def session(self, method: str) -> Generator[None]:
+        """A session is open."""
+        with self._sessions.labels(method).track_inprogress():
+            yield
+
+    def regions(self, count: int) -> None:
+        """So many clients' regions are known."""
+        self._regions.set(count)
 
     def frame_shed(self, variant: str, reason: str) -> None:
         """A frame was given up before it was inferred."""

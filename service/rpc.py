@@ -1,107 +1,120 @@
-"""The RPCs: check the request, walk the frame down the line, answer. No policy in here."""
+"""The RPCs: from messages to what they ask for, and back. No policy in here."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 
-from service import codec
 from service.catalog import Catalog
-from service.errors import (
-    BackendUnavailableError,
-    BudgetSpentError,
-    InternalError,
-    OverloadedError,
-    RequestInvalidError,
-    UpscaleError,
-)
-from service.frames import FrameSize, FrameStore, Slot
+from service.errors import NotOfferedError
 from service.interceptors import arrival
+from service.line import PROFILES, FrameLine, Wish
 from service.metrics import Metrics
-from service.scheduler import Scheduler
+from service.regions import Regions
+from service.session import METHOD as STREAM_METHOD
+from service.session import Session, describe
 from service.settings import Settings
-from service.timing import STAGES, StageClock
+from service.timing import StageClock
+from upscale_client import wire
 from upscale_client.v1 import upscale_pb2 as pb
-from upscale_client.v1 import upscale_pb2_grpc as pb_grpc
+from upscale_client.wire import Framed
 
-T = TypeVar("T")
-PROFILES = {pb.PROFILE_CLEAN: "clean", pb.PROFILE_COMPRESSED: "compressed"}
+SERVICE = pb.DESCRIPTOR.services_by_name["UpscaleService"].full_name
 _PROFILE_VALUES = {name: value for value, name in PROFILES.items()}
+_PIXEL_FORMATS = {"rgb24": pb.ENCODING_RGB24, "nv12": pb.ENCODING_NV12}
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class UpscaleServicer(pb_grpc.UpscaleServiceServicer):
+class UpscaleServicer:
     """The service of proto/upscale/v1/upscale.proto."""
 
     def __init__(
-        self,
-        settings: Settings,
-        catalog: Catalog,
-        frames: FrameStore,
-        scheduler: Scheduler,
-        metrics: Metrics,
-        codecs: ThreadPoolExecutor,
+        self, settings: Settings, catalog: Catalog, line: FrameLine, regions: Regions, metrics: Metrics
     ) -> None:
         self._settings = settings
         self._catalog = catalog
-        self._frames = frames
-        self._scheduler = scheduler
+        self._line = line
+        self._regions = regions
         self._metrics = metrics
-        self._codecs = codecs
+        self._sessions: set[Session] = set()
+        self._stopping = asyncio.Event()
 
-    async def Upscale(self, request: pb.UpscaleRequest, context: _Context) -> pb.UpscaleResponse:  # noqa: N802
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """What a server is given: the methods, with the wire form of those that carry frames."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Upscale": grpc.unary_unary_rpc_method_handler(
+                    self.Upscale, lambda data: wire.parse(pb.UpscaleRequest, data), _as_is
+                ),
+                "UpscaleStream": grpc.stream_stream_rpc_method_handler(
+                    self.UpscaleStream, lambda data: wire.parse(pb.UpscaleStreamRequest, data), _as_is
+                ),
+                "ShareRegion": grpc.unary_stream_rpc_method_handler(
+                    self.ShareRegion, pb.ShareRegionRequest.FromString, pb.ShareRegionResponse.SerializeToString
+                ),
+                "ListModels": grpc.unary_unary_rpc_method_handler(
+                    self.ListModels, pb.ListModelsRequest.FromString, pb.ListModelsResponse.SerializeToString
+                ),
+            },
+        )
+
+    def stop(self) -> None:
+        """End the sessions when the frames they have are answered, and let go of clients' regions."""
+        self._stopping.set()
+        for session in self._sessions:
+            session.stop()
+
+    async def Upscale(self, request: Framed[pb.UpscaleRequest], context: _Context) -> bytes:  # noqa: N802
         """One frame in, one enlarged frame out."""
         clock = StageClock(arrival.get())
         clock.lap("receive")
-        variant_name = ""
-        try:
-            output = codec.output_format(request.output)
-            budget_s = _budget(request)
-            info = codec.inspect(request.frame, self._settings.min_side)
-            profile = _profile(request.profile)
-            variant = self._catalog.resolve(request.model, request.scale, profile, info.width, info.height)
-            variant_name = variant.name
-            if not self._catalog.is_ready(variant.name):
-                raise BackendUnavailableError(f"{variant.name} is not ready: Triton is gone or does not hold it now")
-            deadline = _deadline(clock, budget_s, context.time_remaining())
+        wish = Wish.of(request.message)
+        with await self._line.upscale("Upscale", wish, request, clock, call_s=context.time_remaining()) as answer:
+            response = pb.UpscaleResponse()
+            describe(response, answer)
+            # Now, not when gRPC comes to it: the bytes are good as long as the slot is held.
+            return wire.serialise(Framed(response, answer.data))
 
-            with self._frames.take(FrameSize(info.height, info.width, variant.scale)) as slot:
-                await self._with_codec(slot, info.encoding, codec.decode, info, slot)
-                clock.lap("decode")
-                batch_frames = await self._scheduler.infer(variant, slot, deadline, lambda: clock.lap("queue"))
-                clock.lap("infer")
-                data = await self._with_codec(slot, output.encoding, codec.encode, slot, output)
-                clock.lap("encode")
-        except UpscaleError as error:
-            self._metrics.frame_failed(variant_name, error.code.name)
-            if isinstance(error, OverloadedError):
-                self._metrics.frame_shed(variant_name, "overloaded")
-            raise
-        except asyncio.CancelledError:
-            self._metrics.frame_failed(variant_name, "CANCELLED")
-            raise
-        except Exception:
-            self._metrics.frame_failed(variant_name, InternalError.code.name)
-            raise
-        self._metrics.frame_done(variant.name, clock, budget_s)
-        return pb.UpscaleResponse(
-            model=variant.model,
-            variant=variant.name,
-            times=pb.StageTimes(**{stage: _duration(clock.seconds[stage]) for stage in STAGES}),
-            batch_frames=batch_frames,
-            frame=pb.Frame(
-                width=info.width * variant.scale,
-                height=info.height * variant.scale,
-                encoding=output.encoding,
-                data=data,
-            ),
+    async def UpscaleStream(self, requests: object, context: _Context) -> None:  # noqa: N802
+        """Frames in, enlarged frames out, in order."""
+
+        async def read() -> Framed[pb.UpscaleStreamRequest] | None:
+            request = await context.read()
+            return request if isinstance(request, Framed) else None  # else grpc.aio.EOF
+
+        session = Session(
+            self._line,
+            read,
+            context.write,
+            max_window=self._settings.max_stream_window,
+            write_timeout_s=self._settings.stream_write_timeout_s,
+            call_s=context.time_remaining,
+            on_drop=lambda: self._metrics.frame_shed("", "superseded"),
         )
+        self._sessions.add(session)
+        if self._stopping.is_set():
+            session.stop()
+        try:
+            with self._metrics.session(STREAM_METHOD):
+                await session.run()
+        finally:
+            self._sessions.discard(session)
+        context.set_trailing_metadata((("upscale-summary-bin", session.summary.SerializeToString()),))
+
+    async def ShareRegion(self, request: pb.ShareRegionRequest, context: _Context) -> None:  # noqa: N802
+        """A client's region is known as long as this call is open."""
+        if not self._settings.client_shared_memory:
+            raise NotOfferedError("this service shares no memory with clients: client_shared_memory is off")
+        region = self._regions.share(request.name, request.byte_size, request.proof)
+        try:
+            await context.write(pb.ShareRegionResponse(handle=region.handle))
+            await self._stopping.wait()
+        finally:
+            self._regions.unshare(region)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:  # noqa: N802
         """What is served, and the limits in force."""
@@ -116,6 +129,7 @@ class UpscaleServicer(pb_grpc.UpscaleServiceServicer):
                     max_batch_frames=variant.max_batch_frames,
                     ready=self._catalog.is_ready(variant.name),
                     trained=variant.trained,
+                    pixel_format=_PIXEL_FORMATS[variant.pixels],
                 )
                 for variant in self._catalog.variants
             ],
@@ -126,50 +140,10 @@ class UpscaleServicer(pb_grpc.UpscaleServiceServicer):
                 min_side=settings.min_side,
                 max_message_bytes=settings.max_message_bytes,
                 max_inflight_frames=settings.max_inflight_frames,
+                max_stream_window=settings.max_stream_window,
+                shared_memory=settings.client_shared_memory,
             ),
         )
 
-    async def _with_codec(self, slot: Slot, encoding: int, work: Callable[..., T], *arguments: object) -> T:
-        """Run a codec, in a thread where it takes long; the thread holds the slot, for it may outlive the call."""
-        if not codec.needs_thread(encoding):
-            return work(*arguments)
-        loop = asyncio.get_running_loop()
-        slot.hold()
-        job = self._codecs.submit(work, *arguments)
-        job.add_done_callback(lambda _: loop.call_soon_threadsafe(slot.release))
-        return await asyncio.wrap_future(job)
 
-
-def _budget(request: pb.UpscaleRequest) -> float | None:
-    if not request.HasField("budget"):
-        return None
-    seconds = request.budget.ToNanoseconds() / 1e9
-    if seconds <= 0:
-        raise RequestInvalidError(f"budget is {seconds:g} s; it must be more than 0, or absent")
-    return seconds
-
-
-def _profile(value: pb.Profile) -> str:
-    if value == pb.PROFILE_UNSPECIFIED:
-        return ""
-    if value not in PROFILES:
-        accepted = ", ".join(pb.Profile.Name(known) for known in PROFILES)
-        raise RequestInvalidError(f"profile is {value} (unknown); accepted are: {accepted}")
-    return PROFILES[value]
-
-
-def _deadline(clock: StageClock, budget_s: float | None, call_s: float | None) -> float | None:
-    """The moment after which the frame is not begun, on `time.monotonic`'s clock: the sooner of budget and call."""
-    spent = time.perf_counter() - clock.arrival
-    left = [seconds for seconds in (None if budget_s is None else budget_s - spent, call_s) if seconds is not None]
-    if not left:
-        return None
-    if min(left) <= 0:
-        raise BudgetSpentError("the frame's time ran out before it could be looked at")
-    return time.monotonic() + min(left)
-
-
-def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromNanoseconds(round(seconds * 1e9))
-    return duration
+_as_is: Callable[[bytes], bytes] = bytes  # a handler's answer is serialised already; bytes of bytes is no copy

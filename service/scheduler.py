@@ -10,22 +10,42 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from service.catalog import Variant
 from service.errors import BudgetSpentError, ShuttingDownError
-from service.frames import Lane, Slot
+from service.frames import FrameFormat, Slot, Span
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Neighbouring slots of one lane, to be inferred together."""
+    """Neighbouring slots, to be inferred together."""
 
-    lane: Lane
-    first: int
-    count: int
+    slots: Sequence[Slot]
+
+    @property
+    def layout(self) -> FrameFormat:
+        """Of each of its frames."""
+        return self.slots[0].layout
+
+    @property
+    def source(self) -> Span:
+        """All the frames."""
+        first = self.slots[0].source
+        return Span(first.region, first.offset, len(self.slots) * first.size)
+
+    @property
+    def answer(self) -> Span:
+        """All the answers."""
+        first = self.slots[0].answer
+        return Span(first.region, first.offset, len(self.slots) * first.size)
+
+    def retire(self) -> None:
+        """Triton gave no answer, so it may still write: use this memory never again."""
+        for slot in self.slots:
+            slot.retire()
 
 
 class InferenceBackend(Protocol):
@@ -163,24 +183,30 @@ class Scheduler:
         ]
         if not waiting:
             return []
-        oldest = waiting[0]
-        lane = oldest.slot.lane
-        by_index = {entry.slot.index: entry for entry in waiting if entry.slot.lane is lane}
-        first = last = oldest.slot.index
-        while last + 1 in by_index and last + 1 - first < most:
-            last += 1
-        while first - 1 in by_index and last + 1 - first < most:
-            first -= 1
-        batch = [by_index[index] for index in range(first, last + 1)]
+        batch = [waiting[0]]
+        # A frame whose slot begins, or ends, at a place: there is at most one of each.
+        begins = {(entry.slot.source.region, entry.slot.source.offset): entry for entry in waiting}
+        ends = {(entry.slot.source.region, entry.slot.source.end): entry for entry in waiting}
+        while len(batch) < most:
+            last = batch[-1].slot.source
+            following = begins.get((last.region, last.end))
+            if following is None or not batch[-1].slot.precedes(following.slot):
+                break
+            batch.append(following)
+        while len(batch) < most:
+            first = batch[0].slot.source
+            previous = ends.get((first.region, first.offset))
+            if previous is None or not previous.slot.precedes(batch[0].slot):
+                break
+            batch.insert(0, previous)
         for entry in batch:
             line.waiting.remove(entry)
         return batch
 
     async def _run(self, variant: Variant, line: _Line, entries: list[_Waiting]) -> None:
         self._on_batch(variant.name, len(entries))
-        first = entries[0].slot
         try:
-            await self._backend.infer(variant, Batch(first.lane, first.index, len(entries)))
+            await self._backend.infer(variant, Batch([entry.slot for entry in entries]))
         except Exception as error:
             for entry in entries:
                 if not entry.finished.done():

@@ -62,6 +62,15 @@ class Settings(BaseSettings):
     instead of making them wait."""
     shared_memory_bytes: int = Field(default=1 << 30, gt=0)
     """The most shared memory for frames. A slot holds a frame and its answer: 31 MB for 1080p to 4K."""
+    client_shared_memory: bool = True
+    """Whether clients of this host, of the service's own user, may have frames read from memory of theirs, and answers
+    written to it (ShareRegion)."""
+    max_client_regions: int = Field(default=64, gt=0)
+    """Regions that clients share at once."""
+    max_stream_window: int = Field(default=4, gt=0)
+    """The most frames of one session that are worked on at once; what each may take of max_inflight_frames."""
+    stream_write_timeout_s: float = Field(default=30.0, gt=0)
+    """A session whose client leaves an answer unread for so long is ended."""
     codec_threads: int = Field(default=os.cpu_count() or 1, gt=0)
     """Threads that decode and encode PNG, JPEG and WebP."""
 

@@ -19,15 +19,15 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from service.catalog import Variant
-from service.errors import BackendUnavailableError, InternalError, OverloadedError
-from service.frames import SHARED_MEMORY, FrameStore, Lane
+from service.errors import BackendUnavailableError, InternalError, OverloadedError, RegionInvalidError
+from service.frames import SHARED_MEMORY, FrameStore, Region
 from service.scheduler import Batch
-from service.settings import RGB_BYTES
 
 log = logging.getLogger(__name__)
 
 INPUT = "lr_frames"
 OUTPUT = "sr_frames"
+COLOURS = "colours"
 _POLL_TIMEOUT_S = 2.0
 # What Triton says when it has restarted and knows our regions no more.
 _REGION_UNKNOWN = "Unable to find shared memory region"
@@ -132,6 +132,7 @@ class Triton:
             max_batch_frames=max(1, config.max_batch_size),
             trained=parameters.get("trained") != "false",
             instances=max(1, sum(group.count for group in config.instance_group)),
+            pixels="nv12" if parameters.get("pixel_format") == "nv12" else "rgb24",
         )
 
     async def infer(self, variant: Variant, batch: Batch) -> None:
@@ -139,12 +140,16 @@ class Triton:
 
         Raises:
             BackendUnavailableError: Triton is gone, does not hold the model, or gave no answer in time.
+            RegionInvalidError: a client's region is not what it was.
             InternalError: Triton's model failed.
         """
         for last_try in (False, True):
             try:
                 async with asyncio.timeout(self._infer_timeout_s):
-                    if self._by_shared_memory and await self._register(batch.lane):
+                    regions = {batch.source.region, batch.answer.region}
+                    for region in regions:
+                        region.check()
+                    if self._by_shared_memory and all([await self._register(region) for region in regions]):
                         await self._infer_by_shared_memory(variant, batch)
                     else:
                         await self._infer_by_bytes(variant, batch)
@@ -155,40 +160,42 @@ class Triton:
                     continue
                 raise self._translate(error, variant, batch) from error
             except TimeoutError:
-                self._frames.retire(batch.lane)
+                batch.retire()
                 raise BackendUnavailableError(
                     f"Triton gave no answer for {variant.name} in {self._infer_timeout_s:g} s"
                 ) from None
 
     async def _infer_by_shared_memory(self, variant: Variant, batch: Batch) -> None:
-        lane, size = batch.lane, batch.lane.size
-        frames = InferInput(INPUT, [batch.count, size.height, size.width, RGB_BYTES], "UINT8")
-        frames.set_shared_memory(lane.name, batch.count * size.input_bytes, lane.input_offset(batch.first))
-        answer = InferRequestedOutput(OUTPUT)
-        answer.set_shared_memory(lane.name, batch.count * size.output_bytes, lane.output_offset(batch.first))
-        await self._client.infer(variant.name, [frames], outputs=[answer])
+        source, answer = batch.source, batch.answer
+        frames = InferInput(INPUT, [len(batch.slots), *batch.layout.input_shape], "UINT8")
+        frames.set_shared_memory(source.region.name, source.size, source.offset)
+        wanted = InferRequestedOutput(OUTPUT)
+        wanted.set_shared_memory(answer.region.name, answer.size, answer.offset)
+        await self._client.infer(variant.name, [frames, *_colours(batch)], outputs=[wanted])
 
     async def _infer_by_bytes(self, variant: Variant, batch: Batch) -> None:
-        lane, size = batch.lane, batch.lane.size
-        shape = (batch.count, size.height, size.width, RGB_BYTES)
+        shape = (len(batch.slots), *batch.layout.input_shape)
         frames = InferInput(INPUT, shape, "UINT8")
-        frames.set_data_from_numpy(np.frombuffer(lane.inputs(batch.first, batch.count), np.uint8).reshape(shape))
-        answer = await self._client.infer(variant.name, [frames], outputs=[InferRequestedOutput(OUTPUT)])
-        lane.outputs(batch.first, batch.count)[:] = memoryview(answer.as_numpy(OUTPUT)).cast("B")
+        frames.set_data_from_numpy(np.frombuffer(batch.source.view, np.uint8).reshape(shape))
+        answer = await self._client.infer(
+            variant.name, [frames, *_colours(batch)], outputs=[InferRequestedOutput(OUTPUT)]
+        )
+        batch.answer.view[:] = memoryview(answer.as_numpy(OUTPUT)).cast("B")
 
-    async def _register(self, lane: Lane) -> bool:
-        """Make the lane known to Triton; False if Triton cannot see our shared memory and bytes are allowed."""
-        task = self._registered.get(lane.name)
+    async def _register(self, region: Region) -> bool:
+        """Make the region known to Triton; False if Triton cannot see our shared memory and bytes are allowed."""
+        task = self._registered.get(region.name)
         if task is None:
             # One registration, however many batches wait for it.
-            task = asyncio.create_task(
-                self._client.register_system_shared_memory(lane.name, f"/{lane.name}", lane.byte_size)
-            )
-            self._registered[lane.name] = task
+            task = asyncio.create_task(self._register_once(region))
+            self._registered[region.name] = task
         try:
             await asyncio.shield(task)
+        except RegionInvalidError:
+            self._registered.pop(region.name, None)
+            raise
         except InferenceServerException as error:
-            self._registered.pop(lane.name, None)
+            self._registered.pop(region.name, None)
             if error.status() in _GONE:
                 raise
             if self._shared_memory == "on":
@@ -201,6 +208,16 @@ class Triton:
             self._by_shared_memory = False
             return False
         return True
+
+    async def _register_once(self, region: Region) -> None:
+        _check_name(region)
+        await self._client.register_system_shared_memory(region.name, f"/{region.file}", region.byte_size)
+        try:
+            _check_name(region)
+        except RegionInvalidError:
+            # Triton may have opened another file: it must not keep that one.
+            await self._client.unregister_system_shared_memory(region.name)
+            raise
 
     async def _unregister_removed(self) -> None:
         while self._frames.removed:
@@ -216,8 +233,9 @@ class Triton:
             return OverloadedError(f"Triton's queue for {variant.name} is full; try again later")
         if status in _GONE:
             # The call ended without Triton's word: it may still be at work on these slots.
-            self._frames.retire(batch.lane)
-            self._registered.pop(batch.lane.name, None)
+            batch.retire()
+            for region in (batch.source.region, batch.answer.region):
+                self._registered.pop(region.name, None)
             return BackendUnavailableError(f"Triton at {self.url} is not there")
         log.error("Triton failed on %s: %s %s", variant.name, status, message)
         return InternalError(f"the inference of {variant.name} failed; the server's log says why")
@@ -228,3 +246,19 @@ class Triton:
         with contextlib.suppress(InferenceServerException, grpc.RpcError):
             await self._unregister_removed()
         await self._client.close()
+
+
+def _colours(batch: Batch) -> list[Any]:
+    """The second input of NV12 networks: a few bytes, which go with the call."""
+    maps = [slot.colours for slot in batch.slots if slot.colours is not None]
+    if not maps:
+        return []
+    colours = InferInput(COLOURS, [len(maps), 2, 3, 4], "FP32")
+    colours.set_data_from_numpy(np.stack(maps))
+    return [colours]
+
+
+def _check_name(region: Region) -> None:
+    """Triton opens a region by its name: fail if that means another file by now."""
+    if not region.is_at_its_name():
+        raise RegionInvalidError("the region's file is gone or was replaced: it must stay until ShareRegion has ended")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import itertools
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,6 +26,21 @@ from upscale_client import UpscaleClient
 
 SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "nuthatch_4k.jpg"
 StartGateway = Callable[..., GatewayProcess]
+
+
+def ownerless(region: Path) -> bool:
+    """Whether the process that made a region is gone; those of a gateway that runs beside the tests are locked."""
+    with contextlib.suppress(OSError), region.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def metric(gateway: GatewayProcess, name: str) -> float:
+    """The sum over a metric's samples whose line begins with `name`."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.metrics_port}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +78,10 @@ def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGat
     yield start
     for gateway in running:
         gateway.stop()
-    left = {path.name for path in set(SHARED_MEMORY.iterdir()) - before if path.name.startswith("upscale-frames-")}
+    new = set(SHARED_MEMORY.iterdir()) - before
+    left = {
+        path.name for path in new if path.name.startswith(("upscale-frames-", "upscale-client-")) and ownerless(path)
+    }
     assert not left, f"shared memory left behind: {left}"
 
 

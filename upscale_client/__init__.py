@@ -5,35 +5,76 @@ from upscale_client import UpscaleClient
 with UpscaleClient("localhost:50051") as client:
     answer = client.upscale(frame)  # a (1080, 1920, 3) uint8 array, or the bytes of a PNG, JPEG or WebP
     answer.array                    # (2160, 3840, 3) uint8
+
+    for answer in client.stream(frames):  # a session: many frames in flight, answers in order
+        answer.array
+
+    with client.shared_frames(1920, 1080, scale=2) as shared:  # on the service's host: no pixel is sent
+        shared.inputs[0][:] = frame
+        shared.upscale()
+        shared.outputs[0]           # (2160, 3840, 3) uint8
 """
 
-from upscale_client._client import AsyncUpscaleClient, UpscaleClient
+from upscale_client._client import (
+    AsyncSharedFrames,
+    AsyncUpscaleClient,
+    AsyncUpscaleStream,
+    SharedFrames,
+    UpscaleClient,
+    UpscaleStream,
+)
 from upscale_client._errors import (
     BudgetSpentError,
     InternalError,
     InvalidRequestError,
     MessageTooLargeError,
     ModelNotFoundError,
+    NotOfferedError,
     OverloadedError,
     UnavailableError,
     UpscaleError,
 )
-from upscale_client._messages import Encoding, Profile, Served, Stage, Upscaled
+from upscale_client._messages import (
+    Colour,
+    Drop,
+    Encoding,
+    PixelFormat,
+    Profile,
+    Served,
+    Stage,
+    StreamAnswer,
+    StreamFrame,
+    StreamSummary,
+    Upscaled,
+)
+from upscale_client.allocator import keep_large_buffers
 
 __all__ = [
+    "AsyncSharedFrames",
     "AsyncUpscaleClient",
+    "AsyncUpscaleStream",
     "BudgetSpentError",
+    "Colour",
+    "Drop",
     "Encoding",
     "InternalError",
     "InvalidRequestError",
     "MessageTooLargeError",
     "ModelNotFoundError",
+    "NotOfferedError",
     "OverloadedError",
+    "PixelFormat",
     "Profile",
     "Served",
+    "SharedFrames",
     "Stage",
+    "StreamAnswer",
+    "StreamFrame",
+    "StreamSummary",
     "UnavailableError",
     "UpscaleClient",
     "UpscaleError",
+    "UpscaleStream",
     "Upscaled",
+    "keep_large_buffers",
 ]

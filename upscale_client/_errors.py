@@ -6,6 +6,7 @@ UpscaleError
 ├── MessageTooLargeError   the frame is larger than the service takes
 ├── BudgetSpentError       the budget or the timeout ran out
 ├── OverloadedError        no room now; try again later
+├── NotOfferedError        the service's operator has turned this off
 ├── UnavailableError       the service or its inference server cannot be reached; try again later
 └── InternalError          the service's fault
 """
@@ -64,6 +65,10 @@ class UnavailableError(UpscaleError):
     retryable = True
 
 
+class NotOfferedError(UpscaleError):
+    """The service's operator has turned this off."""
+
+
 class InternalError(UpscaleError):
     """The service's fault."""
 
@@ -74,7 +79,9 @@ _BY_CODE: dict[grpc.StatusCode, type[UpscaleError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: BudgetSpentError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    grpc.StatusCode.UNIMPLEMENTED: NotOfferedError,
 }
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def from_rpc(error: grpc.RpcError) -> UpscaleError:
@@ -88,6 +95,12 @@ def from_rpc(error: grpc.RpcError) -> UpscaleError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not reason and "larger than max" in message:
         kind = MessageTooLargeError  # gRPC's own refusal has no reason
     return kind(message, code, reason)
+
+
+def from_status(number: int, message: str, reason: str) -> UpscaleError:
+    """The error of this tree for a frame of a stream; `number` is a google.rpc.Code."""
+    code = _CODES.get(number, grpc.StatusCode.UNKNOWN)
+    return _BY_CODE.get(code, InternalError)(message, code, reason)
 
 
 def _reason(details: str | bytes | None) -> str:

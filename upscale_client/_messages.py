@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -9,22 +10,78 @@ import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 
+from upscale_client._errors import UpscaleError, from_status
 from upscale_client.v1 import upscale_pb2 as pb
+from upscale_client.wire import Buffer, Framed
 
-Encoding = Literal["rgb24", "png", "jpeg", "webp"]
+PixelFormat = Literal["rgb24", "nv12", "i420"]
+Encoding = Literal["rgb24", "nv12", "i420", "png", "jpeg", "webp"]
 Profile = Literal["clean", "compressed"]
 Stage = Literal["receive", "decode", "queue", "infer", "encode"]
+Drop = Literal["keep_all", "latest_wins"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 _ENCODINGS: dict[Encoding, pb.Encoding] = {
     "rgb24": pb.ENCODING_RGB24,
+    "nv12": pb.ENCODING_NV12,
+    "i420": pb.ENCODING_I420,
     "png": pb.ENCODING_PNG,
     "jpeg": pb.ENCODING_JPEG,
     "webp": pb.ENCODING_WEBP,
 }
 _PROFILES: dict[Profile, pb.Profile] = {"clean": pb.PROFILE_CLEAN, "compressed": pb.PROFILE_COMPRESSED}
+_DROPS: dict[Drop, pb.DropPolicy] = {
+    "keep_all": pb.DROP_POLICY_KEEP_ALL,
+    "latest_wins": pb.DROP_POLICY_LATEST_WINS,
+}
 _ENCODING_NAMES: dict[pb.Encoding, Encoding] = {value: name for name, value in _ENCODINGS.items()}
 _PROFILE_NAMES: dict[pb.Profile, Profile] = {value: name for name, value in _PROFILES.items()}
+
+
+@dataclass(frozen=True)
+class Colour:
+    """How the numbers of NV12 and I420 frames are to be read; the default is that of HD video."""
+
+    matrix: Literal["bt709", "bt601"] = "bt709"
+    full_range: bool = False
+
+    def message(self) -> pb.Colour:
+        """As the protocol says it."""
+        return pb.Colour(
+            matrix=pb.COLOUR_MATRIX_BT709 if self.matrix == "bt709" else pb.COLOUR_MATRIX_BT601,
+            range=pb.COLOUR_RANGE_FULL if self.full_range else pb.COLOUR_RANGE_LIMITED,
+        )
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is wanted of a frame, or of all frames of a stream; `UpscaleClient.upscale` says what the fields mean."""
+
+    model: str = ""
+    scale: int = 0
+    profile: Profile | None = None
+    output: Encoding | None = None
+    quality: int = 0
+    budget_s: float | None = None
+
+    def output_format(self) -> pb.OutputFormat:
+        """The part of it that is about the answer's encoding."""
+        encoding = _ENCODINGS[self.output] if self.output else pb.ENCODING_UNSPECIFIED
+        return pb.OutputFormat(encoding=encoding, quality=self.quality)
+
+    def profile_value(self) -> pb.Profile:
+        """As the protocol says it."""
+        return _PROFILES[self.profile] if self.profile else pb.PROFILE_UNSPECIFIED
+
+
+@dataclass(frozen=True)
+class StreamFrame:
+    """A frame of a stream, with what its answer is to repeat."""
+
+    frame: NDArray[np.uint8] | bytes
+    sequence: int
+    presentation_time: int = 0
+    """When it is to be shown, in units of your own."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +91,64 @@ class Upscaled:
     width: int
     height: int
     encoding: Encoding
-    data: bytes
-    """RGB24 pixels, or a picture in `encoding`."""
+    data: Buffer
+    """Pixels, or a picture in `encoding`; read-only. Empty if they lie in shared memory."""
     model: str
     variant: str
     """The trained network that ran, e.g. `runet_x2_clean`."""
-    stages_s: dict[Stage, float]
+    stages_s: Mapping[Stage, float]
     """Seconds the frame spent in each stage of the service."""
     batch_frames: int
     """Frames inferred together with this one, itself included."""
 
     @property
     def array(self) -> NDArray[np.uint8]:
-        """The pixels of an RGB24 answer: (height, width, 3), read-only, not a copy.
+        """The pixels of a raw answer, read-only, not a copy: (height, width, 3), or (height * 3 / 2, width) for YUV.
 
         Raises:
             ValueError: the answer is a PNG, JPEG or WebP.
         """
-        if self.encoding != "rgb24":
+        if self.encoding not in get_args(PixelFormat):
             raise ValueError(f"the answer is encoded as {self.encoding}: ask for output='rgb24', or decode .data")
-        return np.frombuffer(self.data, np.uint8).reshape(self.height, self.width, 3)
+        shape = (self.height, self.width, 3) if self.encoding == "rgb24" else (self.height * 3 // 2, self.width)
+        return np.frombuffer(self.data, np.uint8).reshape(shape)
+
+
+@dataclass(frozen=True)
+class StreamAnswer:
+    """What became of a frame of a stream."""
+
+    sequence: int
+    presentation_time: int
+    dropped: int
+    """Frames that `latest_wins` dropped between the answer before and this one."""
+    upscaled: Upscaled | None
+    error: UpscaleError | None
+
+    def result(self) -> Upscaled:
+        """The enlarged frame.
+
+        Raises:
+            UpscaleError: there is none; the stream goes on all the same.
+        """
+        if self.error is not None:
+            raise self.error
+        assert self.upscaled is not None
+        return self.upscaled
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """As `Upscaled.array`; raises what `result` raises."""
+        return self.result().array
+
+
+@dataclass(frozen=True)
+class StreamSummary:
+    """A stream's end: frames answered, failed, and dropped by `latest_wins`."""
+
+    answered: int
+    failed: int
+    dropped: int
 
 
 @dataclass(frozen=True)
@@ -68,65 +163,120 @@ class Served:
     ready: bool
     trained: bool
     """False for random weights, served to measure speed: the pictures mean nothing."""
+    pixel_format: Encoding
+    """`rgb24`, which pictures are too; or `nv12`, which serves `i420` too."""
 
 
 def request(
-    frame: NDArray[np.uint8] | bytes,
-    *,
-    model: str,
-    scale: int,
-    profile: Profile | None,
-    output: Encoding,
-    quality: int,
-    budget_s: float | None,
-) -> pb.UpscaleRequest:
+    frame: NDArray[np.uint8] | bytes, wish: Wish, pixel_format: PixelFormat, colour: Colour
+) -> Framed[pb.UpscaleRequest]:
     """The message that asks for a frame.
 
     Raises:
-        ValueError: `frame` is not a uint8 array of shape (H, W, 3), or bytes that are no PNG, JPEG or WebP.
+        ValueError: `frame` is neither pixels in this format nor the bytes of a PNG, JPEG or WebP.
     """
+    head, data = _frame(frame, pixel_format, colour)
     message = pb.UpscaleRequest(
-        model=model,
-        scale=scale,
-        profile=_PROFILES[profile] if profile else pb.PROFILE_UNSPECIFIED,
-        output=pb.OutputFormat(encoding=_ENCODINGS[output], quality=quality),
-        frame=_picture(frame) if isinstance(frame, bytes) else _raw(frame),
+        model=wish.model, scale=wish.scale, profile=wish.profile_value(), output=wish.output_format(), frame=head
     )
-    if budget_s is not None:
-        message.budget.FromNanoseconds(round(budget_s * 1e9))
-    return message
+    set_budget(message, wish)
+    return Framed(message, data)
 
 
-def _raw(frame: NDArray[np.uint8]) -> pb.Frame:
-    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-        raise ValueError(f"a frame is a uint8 array of shape (height, width, 3), not {frame.dtype} {frame.shape}")
-    height, width = frame.shape[:2]
-    return pb.Frame(width=width, height=height, encoding=pb.ENCODING_RGB24, data=frame.tobytes())
+def stream_options(wish: Wish, drop: Drop, window: int) -> Framed[pb.UpscaleStreamRequest]:
+    """The first message of a stream."""
+    options = pb.StreamOptions(
+        model=wish.model,
+        scale=wish.scale,
+        profile=wish.profile_value(),
+        output=wish.output_format(),
+        drop=_DROPS[drop],
+        window=window,
+    )
+    set_budget(options, wish)
+    return Framed(pb.UpscaleStreamRequest(options=options))
 
 
-def _picture(data: bytes) -> pb.Frame:
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        encoding = pb.ENCODING_PNG
-    elif data.startswith(b"\xff\xd8\xff"):
-        encoding = pb.ENCODING_JPEG
-    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        encoding = pb.ENCODING_WEBP
+def stream_request(frame: StreamFrame, pixel_format: PixelFormat, colour: Colour) -> Framed[pb.UpscaleStreamRequest]:
+    """A frame of a stream; errors as for `request`."""
+    head, data = _frame(frame.frame, pixel_format, colour)
+    message = pb.UpscaleStreamRequest(sequence=frame.sequence, presentation_time=frame.presentation_time, frame=head)
+    return Framed(message, data)
+
+
+def set_budget(message: pb.UpscaleRequest | pb.StreamOptions, wish: Wish) -> None:
+    """Put the budget into a message, if there is one."""
+    if wish.budget_s is not None:
+        message.budget.FromNanoseconds(round(wish.budget_s * 1e9))
+
+
+def raw_shape(width: int, height: int, pixel_format: PixelFormat) -> tuple[int, ...]:
+    """Of an array of raw pixels."""
+    return (height, width, 3) if pixel_format == "rgb24" else (height * 3 // 2, width)
+
+
+def raw_head(width: int, height: int, pixel_format: PixelFormat, colour: Colour) -> pb.Frame:
+    """What a raw frame says of itself, without its bytes."""
+    return pb.Frame(
+        width=width,
+        height=height,
+        encoding=_ENCODINGS[pixel_format],
+        colour=None if pixel_format == "rgb24" else colour.message(),
+    )
+
+
+def _frame(frame: NDArray[np.uint8] | bytes, pixel_format: PixelFormat, colour: Colour) -> tuple[pb.Frame, Buffer]:
+    if isinstance(frame, bytes):
+        return pb.Frame(encoding=_picture_encoding(frame)), frame
+    if pixel_format == "rgb24":
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise ValueError(f"a frame is a uint8 array of shape (height, width, 3), not {frame.dtype} {frame.shape}")
+        height, width = frame.shape[:2]
     else:
-        raise ValueError("these bytes are no PNG, JPEG or WebP picture; raw pixels go as a uint8 array")
-    return pb.Frame(encoding=encoding, data=data)
+        if frame.ndim != 2 or frame.dtype != np.uint8 or frame.shape[0] % 3 or frame.shape[1] % 2:
+            raise ValueError(
+                f"a frame in {pixel_format} is a uint8 array of shape (height * 3 / 2, width), both sides even, "
+                f"not {frame.dtype} {frame.shape}"
+            )
+        height, width = frame.shape[0] // 3 * 2, frame.shape[1]
+    return raw_head(width, height, pixel_format, colour), np.ascontiguousarray(frame).data
 
 
-def answer(response: pb.UpscaleResponse) -> Upscaled:
+def _picture_encoding(data: bytes) -> pb.Encoding:
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return pb.ENCODING_PNG
+    if data.startswith(b"\xff\xd8\xff"):
+        return pb.ENCODING_JPEG
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return pb.ENCODING_WEBP
+    raise ValueError("these bytes are no PNG, JPEG or WebP picture; raw pixels go as a uint8 array")
+
+
+def answer(response: Framed[pb.UpscaleResponse] | Framed[pb.UpscaleStreamResponse]) -> Upscaled:
     """The enlarged frame in a response."""
+    message = response.message
     return Upscaled(
-        width=response.frame.width,
-        height=response.frame.height,
-        encoding=_ENCODING_NAMES[response.frame.encoding],
-        data=response.frame.data,
-        model=response.model,
-        variant=response.variant,
-        stages_s={stage: _seconds(getattr(response.times, stage)) for stage in STAGES},
-        batch_frames=response.batch_frames,
+        width=message.frame.width,
+        height=message.frame.height,
+        encoding=_ENCODING_NAMES[message.frame.encoding],
+        data=b"" if response.data is None else response.data,
+        model=message.model,
+        variant=message.variant,
+        stages_s={stage: _seconds(getattr(message.times, stage)) for stage in STAGES},
+        batch_frames=message.batch_frames,
+    )
+
+
+def stream_answer(response: Framed[pb.UpscaleStreamResponse]) -> StreamAnswer:
+    """What a stream's response says of a frame."""
+    message = response.message
+    failed = message.error if message.HasField("error") else None
+    return StreamAnswer(
+        sequence=message.sequence,
+        presentation_time=message.presentation_time,
+        dropped=message.dropped,
+        upscaled=None if failed else answer(response),
+        error=from_status(failed.code, failed.message, failed.reason) if failed else None,
     )
 
 
@@ -141,6 +291,7 @@ def served(response: pb.ListModelsResponse) -> list[Served]:
             max_batch_frames=variant.max_batch_frames,
             ready=variant.ready,
             trained=variant.trained,
+            pixel_format=_ENCODING_NAMES[variant.pixel_format],
         )
         for variant in response.variants
     ]

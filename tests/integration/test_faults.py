@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from deploy.embedded import EmbeddedTriton
 from deploy.embedded.server import EmbeddedTritonError
 from deploy.local import GatewayProcess
 from service.frames import SHARED_MEMORY
-from tests.conftest import StartGateway
+from tests.conftest import StartGateway, metric
 from upscale_client import AsyncUpscaleClient, InternalError, UnavailableError, UpscaleClient, Upscaled, UpscaleError
 
 Pixels = NDArray[np.uint8]
@@ -42,12 +41,6 @@ def health(gateway: GatewayProcess) -> int:
     with grpc.insecure_channel(gateway.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         return stub.Check(health_pb2.HealthCheckRequest(), timeout=2).status  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def metric(gateway: GatewayProcess, name: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.metrics_port}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
 
 def until_served(client: UpscaleClient, timeout_s: float = 10) -> float:

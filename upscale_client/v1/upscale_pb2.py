@@ -25,35 +25,59 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fupscale_client/v1/upscale.proto\x12\nupscale.v1\x1a\x1egoogle/protobuf/duration.proto\"i\n\x05\x46rame\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12&\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x14.upscale.v1.Encoding\x12\x0e\n\x04\x64\x61ta\x18\x0f \x01(\x0cH\x00\x42\t\n\x07payload\"G\n\x0cOutputFormat\x12&\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x14.upscale.v1.Encoding\x12\x0f\n\x07quality\x18\x02 \x01(\r\"\xcb\x01\n\x0eUpscaleRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05scale\x18\x02 \x01(\r\x12$\n\x07profile\x18\x03 \x01(\x0e\x32\x13.upscale.v1.Profile\x12(\n\x06output\x18\x04 \x01(\x0b\x32\x18.upscale.v1.OutputFormat\x12)\n\x06\x62udget\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12 \n\x05\x66rame\x18\x0f \x01(\x0b\x32\x11.upscale.v1.Frame\"\x90\x01\n\x0fUpscaleResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12%\n\x05times\x18\x03 \x01(\x0b\x32\x16.upscale.v1.StageTimes\x12\x14\n\x0c\x62\x61tch_frames\x18\x04 \x01(\r\x12 \n\x05\x66rame\x18\x0f \x01(\x0b\x32\x11.upscale.v1.Frame\"\xe2\x01\n\nStageTimes\x12*\n\x07receive\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x64\x65\x63ode\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05infer\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x65ncode\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x13\n\x11ListModelsRequest\"\xa4\x01\n\x12ListModelsResponse\x12%\n\x08variants\x18\x01 \x03(\x0b\x32\x13.upscale.v1.Variant\x12\x15\n\rdefault_model\x18\x02 \x01(\t\x12,\n\x0f\x64\x65\x66\x61ult_profile\x18\x03 \x01(\x0e\x32\x13.upscale.v1.Profile\x12\"\n\x06limits\x18\x04 \x01(\x0b\x32\x12.upscale.v1.Limits\"\x95\x01\n\x07Variant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05scale\x18\x03 \x01(\r\x12$\n\x07profile\x18\x04 \x01(\x0e\x32\x13.upscale.v1.Profile\x12\x18\n\x10max_batch_frames\x18\x05 \x01(\r\x12\r\n\x05ready\x18\x06 \x01(\x08\x12\x0f\n\x07trained\x18\x07 \x01(\x08\"m\n\x06Limits\x12\x19\n\x11max_output_pixels\x18\x01 \x01(\x04\x12\x10\n\x08min_side\x18\x02 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x03 \x01(\x04\x12\x1b\n\x13max_inflight_frames\x18\x04 \x01(\r*p\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45NCODING_RGB24\x10\x01\x12\x10\n\x0c\x45NCODING_PNG\x10\x02\x12\x11\n\rENCODING_JPEG\x10\x03\x12\x11\n\rENCODING_WEBP\x10\x04*M\n\x07Profile\x12\x17\n\x13PROFILE_UNSPECIFIED\x10\x00\x12\x11\n\rPROFILE_CLEAN\x10\x01\x12\x16\n\x12PROFILE_COMPRESSED\x10\x02\x32\xa1\x01\n\x0eUpscaleService\x12\x42\n\x07Upscale\x12\x1a.upscale.v1.UpscaleRequest\x1a\x1b.upscale.v1.UpscaleResponse\x12K\n\nListModels\x12\x1d.upscale.v1.ListModelsRequest\x1a\x1e.upscale.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fupscale_client/v1/upscale.proto\x12\nupscale.v1\x1a\x1egoogle/protobuf/duration.proto\"Z\n\x06\x43olour\x12(\n\x06matrix\x18\x01 \x01(\x0e\x32\x18.upscale.v1.ColourMatrix\x12&\n\x05range\x18\x02 \x01(\x0e\x32\x17.upscale.v1.ColourRange\"+\n\tRegionRef\x12\x0e\n\x06handle\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\xb6\x01\n\x05\x46rame\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12&\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x14.upscale.v1.Encoding\x12\"\n\x06\x63olour\x18\x04 \x01(\x0b\x32\x12.upscale.v1.Colour\x12\'\n\x06region\x18\x0e \x01(\x0b\x32\x15.upscale.v1.RegionRefH\x00\x12\x0e\n\x04\x64\x61ta\x18\x0f \x01(\x0cH\x00\x42\t\n\x07payload\"G\n\x0cOutputFormat\x12&\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x14.upscale.v1.Encoding\x12\x0f\n\x07quality\x18\x02 \x01(\r\"\xf2\x01\n\x0eUpscaleRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05scale\x18\x02 \x01(\r\x12$\n\x07profile\x18\x03 \x01(\x0e\x32\x13.upscale.v1.Profile\x12(\n\x06output\x18\x04 \x01(\x0b\x32\x18.upscale.v1.OutputFormat\x12)\n\x06\x62udget\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x06\x61nswer\x18\x0e \x01(\x0b\x32\x15.upscale.v1.RegionRef\x12 \n\x05\x66rame\x18\x0f \x01(\x0b\x32\x11.upscale.v1.Frame\"\x90\x01\n\x0fUpscaleResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12%\n\x05times\x18\x03 \x01(\x0b\x32\x16.upscale.v1.StageTimes\x12\x14\n\x0c\x62\x61tch_frames\x18\x04 \x01(\r\x12 \n\x05\x66rame\x18\x0f \x01(\x0b\x32\x11.upscale.v1.Frame\"\xde\x01\n\rStreamOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05scale\x18\x02 \x01(\r\x12$\n\x07profile\x18\x03 \x01(\x0e\x32\x13.upscale.v1.Profile\x12(\n\x06output\x18\x04 \x01(\x0b\x32\x18.upscale.v1.OutputFormat\x12)\n\x06\x62udget\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x04\x64rop\x18\x06 \x01(\x0e\x32\x16.upscale.v1.DropPolicy\x12\x0e\n\x06window\x18\x07 \x01(\r\"\xb8\x01\n\x14UpscaleStreamRequest\x12*\n\x07options\x18\x01 \x01(\x0b\x32\x19.upscale.v1.StreamOptions\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x19\n\x11presentation_time\x18\x03 \x01(\x03\x12%\n\x06\x61nswer\x18\x0e \x01(\x0b\x32\x15.upscale.v1.RegionRef\x12 \n\x05\x66rame\x18\x0f \x01(\x0b\x32\x11.upscale.v1.Frame\"\xfb\x01\n\x15UpscaleStreamResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x19\n\x11presentation_time\x18\x02 \x01(\x03\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12%\n\x05times\x18\x04 \x01(\x0b\x32\x16.upscale.v1.StageTimes\x12\x14\n\x0c\x62\x61tch_frames\x18\x05 \x01(\r\x12\x0f\n\x07\x64ropped\x18\x06 \x01(\x04\x12%\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x16.upscale.v1.FrameError\x12\r\n\x05model\x18\x08 \x01(\t\x12 \n\x05\x66rame\x18\x0f \x01(\x0b\x32\x11.upscale.v1.Frame\";\n\nFrameError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"B\n\rStreamSummary\x12\x10\n\x08\x61nswered\x18\x01 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x03 \x01(\x04\"D\n\x12ShareRegionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tbyte_size\x18\x02 \x01(\x04\x12\r\n\x05proof\x18\x03 \x01(\x0c\"%\n\x13ShareRegionResponse\x12\x0e\n\x06handle\x18\x01 \x01(\t\"\xe2\x01\n\nStageTimes\x12*\n\x07receive\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x64\x65\x63ode\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05infer\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x65ncode\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x13\n\x11ListModelsRequest\"\xa4\x01\n\x12ListModelsResponse\x12%\n\x08variants\x18\x01 \x03(\x0b\x32\x13.upscale.v1.Variant\x12\x15\n\rdefault_model\x18\x02 \x01(\t\x12,\n\x0f\x64\x65\x66\x61ult_profile\x18\x03 \x01(\x0e\x32\x13.upscale.v1.Profile\x12\"\n\x06limits\x18\x04 \x01(\x0b\x32\x12.upscale.v1.Limits\"\xc1\x01\n\x07Variant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05scale\x18\x03 \x01(\r\x12$\n\x07profile\x18\x04 \x01(\x0e\x32\x13.upscale.v1.Profile\x12\x18\n\x10max_batch_frames\x18\x05 \x01(\r\x12\r\n\x05ready\x18\x06 \x01(\x08\x12\x0f\n\x07trained\x18\x07 \x01(\x08\x12*\n\x0cpixel_format\x18\x08 \x01(\x0e\x32\x14.upscale.v1.Encoding\"\x9f\x01\n\x06Limits\x12\x19\n\x11max_output_pixels\x18\x01 \x01(\x04\x12\x10\n\x08min_side\x18\x02 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x03 \x01(\x04\x12\x1b\n\x13max_inflight_frames\x18\x04 \x01(\r\x12\x19\n\x11max_stream_window\x18\x05 \x01(\r\x12\x15\n\rshared_memory\x18\x06 \x01(\x08*\x96\x01\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45NCODING_RGB24\x10\x01\x12\x10\n\x0c\x45NCODING_PNG\x10\x02\x12\x11\n\rENCODING_JPEG\x10\x03\x12\x11\n\rENCODING_WEBP\x10\x04\x12\x11\n\rENCODING_NV12\x10\x05\x12\x11\n\rENCODING_I420\x10\x06*_\n\x0c\x43olourMatrix\x12\x1d\n\x19\x43OLOUR_MATRIX_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OLOUR_MATRIX_BT709\x10\x01\x12\x17\n\x13\x43OLOUR_MATRIX_BT601\x10\x02*\\\n\x0b\x43olourRange\x12\x1c\n\x18\x43OLOUR_RANGE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OLOUR_RANGE_LIMITED\x10\x01\x12\x15\n\x11\x43OLOUR_RANGE_FULL\x10\x02*M\n\x07Profile\x12\x17\n\x13PROFILE_UNSPECIFIED\x10\x00\x12\x11\n\rPROFILE_CLEAN\x10\x01\x12\x16\n\x12PROFILE_COMPRESSED\x10\x02*`\n\nDropPolicy\x12\x1b\n\x17\x44ROP_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44ROP_POLICY_KEEP_ALL\x10\x01\x12\x1b\n\x17\x44ROP_POLICY_LATEST_WINS\x10\x02\x32\xcd\x02\n\x0eUpscaleService\x12\x42\n\x07Upscale\x12\x1a.upscale.v1.UpscaleRequest\x1a\x1b.upscale.v1.UpscaleResponse\x12X\n\rUpscaleStream\x12 .upscale.v1.UpscaleStreamRequest\x1a!.upscale.v1.UpscaleStreamResponse(\x01\x30\x01\x12P\n\x0bShareRegion\x12\x1e.upscale.v1.ShareRegionRequest\x1a\x1f.upscale.v1.ShareRegionResponse0\x01\x12K\n\nListModels\x12\x1d.upscale.v1.ListModelsRequest\x1a\x1e.upscale.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'upscale_client.v1.upscale_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENCODING']._serialized_start=1292
-  _globals['_ENCODING']._serialized_end=1404
-  _globals['_PROFILE']._serialized_start=1406
-  _globals['_PROFILE']._serialized_end=1483
-  _globals['_FRAME']._serialized_start=79
-  _globals['_FRAME']._serialized_end=184
-  _globals['_OUTPUTFORMAT']._serialized_start=186
-  _globals['_OUTPUTFORMAT']._serialized_end=257
-  _globals['_UPSCALEREQUEST']._serialized_start=260
-  _globals['_UPSCALEREQUEST']._serialized_end=463
-  _globals['_UPSCALERESPONSE']._serialized_start=466
-  _globals['_UPSCALERESPONSE']._serialized_end=610
-  _globals['_STAGETIMES']._serialized_start=613
-  _globals['_STAGETIMES']._serialized_end=839
-  _globals['_LISTMODELSREQUEST']._serialized_start=841
-  _globals['_LISTMODELSREQUEST']._serialized_end=860
-  _globals['_LISTMODELSRESPONSE']._serialized_start=863
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1027
-  _globals['_VARIANT']._serialized_start=1030
-  _globals['_VARIANT']._serialized_end=1179
-  _globals['_LIMITS']._serialized_start=1181
-  _globals['_LIMITS']._serialized_end=1290
-  _globals['_UPSCALESERVICE']._serialized_start=1486
-  _globals['_UPSCALESERVICE']._serialized_end=1647
+  _globals['_ENCODING']._serialized_start=2546
+  _globals['_ENCODING']._serialized_end=2696
+  _globals['_COLOURMATRIX']._serialized_start=2698
+  _globals['_COLOURMATRIX']._serialized_end=2793
+  _globals['_COLOURRANGE']._serialized_start=2795
+  _globals['_COLOURRANGE']._serialized_end=2887
+  _globals['_PROFILE']._serialized_start=2889
+  _globals['_PROFILE']._serialized_end=2966
+  _globals['_DROPPOLICY']._serialized_start=2968
+  _globals['_DROPPOLICY']._serialized_end=3064
+  _globals['_COLOUR']._serialized_start=79
+  _globals['_COLOUR']._serialized_end=169
+  _globals['_REGIONREF']._serialized_start=171
+  _globals['_REGIONREF']._serialized_end=214
+  _globals['_FRAME']._serialized_start=217
+  _globals['_FRAME']._serialized_end=399
+  _globals['_OUTPUTFORMAT']._serialized_start=401
+  _globals['_OUTPUTFORMAT']._serialized_end=472
+  _globals['_UPSCALEREQUEST']._serialized_start=475
+  _globals['_UPSCALEREQUEST']._serialized_end=717
+  _globals['_UPSCALERESPONSE']._serialized_start=720
+  _globals['_UPSCALERESPONSE']._serialized_end=864
+  _globals['_STREAMOPTIONS']._serialized_start=867
+  _globals['_STREAMOPTIONS']._serialized_end=1089
+  _globals['_UPSCALESTREAMREQUEST']._serialized_start=1092
+  _globals['_UPSCALESTREAMREQUEST']._serialized_end=1276
+  _globals['_UPSCALESTREAMRESPONSE']._serialized_start=1279
+  _globals['_UPSCALESTREAMRESPONSE']._serialized_end=1530
+  _globals['_FRAMEERROR']._serialized_start=1532
+  _globals['_FRAMEERROR']._serialized_end=1591
+  _globals['_STREAMSUMMARY']._serialized_start=1593
+  _globals['_STREAMSUMMARY']._serialized_end=1659
+  _globals['_SHAREREGIONREQUEST']._serialized_start=1661
+  _globals['_SHAREREGIONREQUEST']._serialized_end=1729
+  _globals['_SHAREREGIONRESPONSE']._serialized_start=1731
+  _globals['_SHAREREGIONRESPONSE']._serialized_end=1768
+  _globals['_STAGETIMES']._serialized_start=1771
+  _globals['_STAGETIMES']._serialized_end=1997
+  _globals['_LISTMODELSREQUEST']._serialized_start=1999
+  _globals['_LISTMODELSREQUEST']._serialized_end=2018
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2021
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2185
+  _globals['_VARIANT']._serialized_start=2188
+  _globals['_VARIANT']._serialized_end=2381
+  _globals['_LIMITS']._serialized_start=2384
+  _globals['_LIMITS']._serialized_end=2543
+  _globals['_UPSCALESERVICE']._serialized_start=3067
+  _globals['_UPSCALESERVICE']._serialized_end=3400
 # @@protoc_insertion_point(module_scope)

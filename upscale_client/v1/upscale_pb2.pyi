@@ -17,32 +17,83 @@ class Encoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENCODING_PNG: _ClassVar[Encoding]
     ENCODING_JPEG: _ClassVar[Encoding]
     ENCODING_WEBP: _ClassVar[Encoding]
+    ENCODING_NV12: _ClassVar[Encoding]
+    ENCODING_I420: _ClassVar[Encoding]
+
+class ColourMatrix(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    COLOUR_MATRIX_UNSPECIFIED: _ClassVar[ColourMatrix]
+    COLOUR_MATRIX_BT709: _ClassVar[ColourMatrix]
+    COLOUR_MATRIX_BT601: _ClassVar[ColourMatrix]
+
+class ColourRange(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    COLOUR_RANGE_UNSPECIFIED: _ClassVar[ColourRange]
+    COLOUR_RANGE_LIMITED: _ClassVar[ColourRange]
+    COLOUR_RANGE_FULL: _ClassVar[ColourRange]
 
 class Profile(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PROFILE_UNSPECIFIED: _ClassVar[Profile]
     PROFILE_CLEAN: _ClassVar[Profile]
     PROFILE_COMPRESSED: _ClassVar[Profile]
+
+class DropPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DROP_POLICY_UNSPECIFIED: _ClassVar[DropPolicy]
+    DROP_POLICY_KEEP_ALL: _ClassVar[DropPolicy]
+    DROP_POLICY_LATEST_WINS: _ClassVar[DropPolicy]
 ENCODING_UNSPECIFIED: Encoding
 ENCODING_RGB24: Encoding
 ENCODING_PNG: Encoding
 ENCODING_JPEG: Encoding
 ENCODING_WEBP: Encoding
+ENCODING_NV12: Encoding
+ENCODING_I420: Encoding
+COLOUR_MATRIX_UNSPECIFIED: ColourMatrix
+COLOUR_MATRIX_BT709: ColourMatrix
+COLOUR_MATRIX_BT601: ColourMatrix
+COLOUR_RANGE_UNSPECIFIED: ColourRange
+COLOUR_RANGE_LIMITED: ColourRange
+COLOUR_RANGE_FULL: ColourRange
 PROFILE_UNSPECIFIED: Profile
 PROFILE_CLEAN: Profile
 PROFILE_COMPRESSED: Profile
+DROP_POLICY_UNSPECIFIED: DropPolicy
+DROP_POLICY_KEEP_ALL: DropPolicy
+DROP_POLICY_LATEST_WINS: DropPolicy
+
+class Colour(_message.Message):
+    __slots__ = ("matrix", "range")
+    MATRIX_FIELD_NUMBER: _ClassVar[int]
+    RANGE_FIELD_NUMBER: _ClassVar[int]
+    matrix: ColourMatrix
+    range: ColourRange
+    def __init__(self, matrix: _Optional[_Union[ColourMatrix, str]] = ..., range: _Optional[_Union[ColourRange, str]] = ...) -> None: ...
+
+class RegionRef(_message.Message):
+    __slots__ = ("handle", "offset")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    handle: str
+    offset: int
+    def __init__(self, handle: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("width", "height", "encoding", "data")
+    __slots__ = ("width", "height", "encoding", "colour", "region", "data")
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FIELD_NUMBER: _ClassVar[int]
+    COLOUR_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     width: int
     height: int
     encoding: Encoding
+    colour: Colour
+    region: RegionRef
     data: bytes
-    def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., encoding: _Optional[_Union[Encoding, str]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., encoding: _Optional[_Union[Encoding, str]] = ..., colour: _Optional[_Union[Colour, _Mapping]] = ..., region: _Optional[_Union[RegionRef, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class OutputFormat(_message.Message):
     __slots__ = ("encoding", "quality")
@@ -53,20 +104,22 @@ class OutputFormat(_message.Message):
     def __init__(self, encoding: _Optional[_Union[Encoding, str]] = ..., quality: _Optional[int] = ...) -> None: ...
 
 class UpscaleRequest(_message.Message):
-    __slots__ = ("model", "scale", "profile", "output", "budget", "frame")
+    __slots__ = ("model", "scale", "profile", "output", "budget", "answer", "frame")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     BUDGET_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     model: str
     scale: int
     profile: Profile
     output: OutputFormat
     budget: _duration_pb2.Duration
+    answer: RegionRef
     frame: Frame
-    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., profile: _Optional[_Union[Profile, str]] = ..., output: _Optional[_Union[OutputFormat, _Mapping]] = ..., budget: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., profile: _Optional[_Union[Profile, str]] = ..., output: _Optional[_Union[OutputFormat, _Mapping]] = ..., budget: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., answer: _Optional[_Union[RegionRef, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
 
 class UpscaleResponse(_message.Message):
     __slots__ = ("model", "variant", "times", "batch_frames", "frame")
@@ -81,6 +134,96 @@ class UpscaleResponse(_message.Message):
     batch_frames: int
     frame: Frame
     def __init__(self, model: _Optional[str] = ..., variant: _Optional[str] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ..., batch_frames: _Optional[int] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
+
+class StreamOptions(_message.Message):
+    __slots__ = ("model", "scale", "profile", "output", "budget", "drop", "window")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    DROP_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    scale: int
+    profile: Profile
+    output: OutputFormat
+    budget: _duration_pb2.Duration
+    drop: DropPolicy
+    window: int
+    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., profile: _Optional[_Union[Profile, str]] = ..., output: _Optional[_Union[OutputFormat, _Mapping]] = ..., budget: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., drop: _Optional[_Union[DropPolicy, str]] = ..., window: _Optional[int] = ...) -> None: ...
+
+class UpscaleStreamRequest(_message.Message):
+    __slots__ = ("options", "sequence", "presentation_time", "answer", "frame")
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    PRESENTATION_TIME_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    options: StreamOptions
+    sequence: int
+    presentation_time: int
+    answer: RegionRef
+    frame: Frame
+    def __init__(self, options: _Optional[_Union[StreamOptions, _Mapping]] = ..., sequence: _Optional[int] = ..., presentation_time: _Optional[int] = ..., answer: _Optional[_Union[RegionRef, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
+
+class UpscaleStreamResponse(_message.Message):
+    __slots__ = ("sequence", "presentation_time", "variant", "times", "batch_frames", "dropped", "error", "model", "frame")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    PRESENTATION_TIME_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    presentation_time: int
+    variant: str
+    times: StageTimes
+    batch_frames: int
+    dropped: int
+    error: FrameError
+    model: str
+    frame: Frame
+    def __init__(self, sequence: _Optional[int] = ..., presentation_time: _Optional[int] = ..., variant: _Optional[str] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ..., batch_frames: _Optional[int] = ..., dropped: _Optional[int] = ..., error: _Optional[_Union[FrameError, _Mapping]] = ..., model: _Optional[str] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
+
+class FrameError(_message.Message):
+    __slots__ = ("code", "reason", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    reason: str
+    message: str
+    def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class StreamSummary(_message.Message):
+    __slots__ = ("answered", "failed", "dropped")
+    ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    answered: int
+    failed: int
+    dropped: int
+    def __init__(self, answered: _Optional[int] = ..., failed: _Optional[int] = ..., dropped: _Optional[int] = ...) -> None: ...
+
+class ShareRegionRequest(_message.Message):
+    __slots__ = ("name", "byte_size", "proof")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BYTE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    byte_size: int
+    proof: bytes
+    def __init__(self, name: _Optional[str] = ..., byte_size: _Optional[int] = ..., proof: _Optional[bytes] = ...) -> None: ...
+
+class ShareRegionResponse(_message.Message):
+    __slots__ = ("handle",)
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    handle: str
+    def __init__(self, handle: _Optional[str] = ...) -> None: ...
 
 class StageTimes(_message.Message):
     __slots__ = ("receive", "decode", "queue", "infer", "encode")
@@ -113,7 +256,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., default_model: _Optional[str] = ..., default_profile: _Optional[_Union[Profile, str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class Variant(_message.Message):
-    __slots__ = ("name", "model", "scale", "profile", "max_batch_frames", "ready", "trained")
+    __slots__ = ("name", "model", "scale", "profile", "max_batch_frames", "ready", "trained", "pixel_format")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
@@ -121,6 +264,7 @@ class Variant(_message.Message):
     MAX_BATCH_FRAMES_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     TRAINED_FIELD_NUMBER: _ClassVar[int]
+    PIXEL_FORMAT_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     scale: int
@@ -128,16 +272,21 @@ class Variant(_message.Message):
     max_batch_frames: int
     ready: bool
     trained: bool
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., scale: _Optional[int] = ..., profile: _Optional[_Union[Profile, str]] = ..., max_batch_frames: _Optional[int] = ..., ready: _Optional[bool] = ..., trained: _Optional[bool] = ...) -> None: ...
+    pixel_format: Encoding
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., scale: _Optional[int] = ..., profile: _Optional[_Union[Profile, str]] = ..., max_batch_frames: _Optional[int] = ..., ready: _Optional[bool] = ..., trained: _Optional[bool] = ..., pixel_format: _Optional[_Union[Encoding, str]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_output_pixels", "min_side", "max_message_bytes", "max_inflight_frames")
+    __slots__ = ("max_output_pixels", "min_side", "max_message_bytes", "max_inflight_frames", "max_stream_window", "shared_memory")
     MAX_OUTPUT_PIXELS_FIELD_NUMBER: _ClassVar[int]
     MIN_SIDE_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_INFLIGHT_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    MAX_STREAM_WINDOW_FIELD_NUMBER: _ClassVar[int]
+    SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
     max_output_pixels: int
     min_side: int
     max_message_bytes: int
     max_inflight_frames: int
-    def __init__(self, max_output_pixels: _Optional[int] = ..., min_side: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_inflight_frames: _Optional[int] = ...) -> None: ...
+    max_stream_window: int
+    shared_memory: bool
+    def __init__(self, max_output_pixels: _Optional[int] = ..., min_side: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_inflight_frames: _Optional[int] = ..., max_stream_window: _Optional[int] = ..., shared_memory: _Optional[bool] = ...) -> None: ...

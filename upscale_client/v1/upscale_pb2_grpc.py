@@ -40,6 +40,16 @@ class UpscaleServiceStub:
                 request_serializer=upscale__client_dot_v1_dot_upscale__pb2.UpscaleRequest.SerializeToString,
                 response_deserializer=upscale__client_dot_v1_dot_upscale__pb2.UpscaleResponse.FromString,
                 _registered_method=True)
+        self.UpscaleStream = channel.stream_stream(
+                '/upscale.v1.UpscaleService/UpscaleStream',
+                request_serializer=upscale__client_dot_v1_dot_upscale__pb2.UpscaleStreamRequest.SerializeToString,
+                response_deserializer=upscale__client_dot_v1_dot_upscale__pb2.UpscaleStreamResponse.FromString,
+                _registered_method=True)
+        self.ShareRegion = channel.unary_stream(
+                '/upscale.v1.UpscaleService/ShareRegion',
+                request_serializer=upscale__client_dot_v1_dot_upscale__pb2.ShareRegionRequest.SerializeToString,
+                response_deserializer=upscale__client_dot_v1_dot_upscale__pb2.ShareRegionResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/upscale.v1.UpscaleService/ListModels',
                 request_serializer=upscale__client_dot_v1_dot_upscale__pb2.ListModelsRequest.SerializeToString,
@@ -53,6 +63,23 @@ class UpscaleServiceServicer:
 
     def Upscale(self, request, context):
         """One frame in, one enlarged frame out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpscaleStream(self, request_iterator, context):
+        """A session: frames in, enlarged frames out, in the order they came. Any number of frames may be sent before the first
+        answer is read; what the service does not take yet, gRPC's flow control holds back. Half-closing ends the session
+        when the last frame is answered. The trailing metadata then hold "upscale-summary-bin", a StreamSummary.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShareRegion(self, request, context):
+        """Lets the service read and write a region of shared memory of the client's, on the same host, until the call ends:
+        it has one response, and then stays open. Frames name the region by the response's handle.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +99,16 @@ def add_UpscaleServiceServicer_to_server(servicer, server):
                     servicer.Upscale,
                     request_deserializer=upscale__client_dot_v1_dot_upscale__pb2.UpscaleRequest.FromString,
                     response_serializer=upscale__client_dot_v1_dot_upscale__pb2.UpscaleResponse.SerializeToString,
+            ),
+            'UpscaleStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.UpscaleStream,
+                    request_deserializer=upscale__client_dot_v1_dot_upscale__pb2.UpscaleStreamRequest.FromString,
+                    response_serializer=upscale__client_dot_v1_dot_upscale__pb2.UpscaleStreamResponse.SerializeToString,
+            ),
+            'ShareRegion': grpc.unary_stream_rpc_method_handler(
+                    servicer.ShareRegion,
+                    request_deserializer=upscale__client_dot_v1_dot_upscale__pb2.ShareRegionRequest.FromString,
+                    response_serializer=upscale__client_dot_v1_dot_upscale__pb2.ShareRegionResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -107,6 +144,60 @@ class UpscaleService:
             '/upscale.v1.UpscaleService/Upscale',
             upscale__client_dot_v1_dot_upscale__pb2.UpscaleRequest.SerializeToString,
             upscale__client_dot_v1_dot_upscale__pb2.UpscaleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpscaleStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/upscale.v1.UpscaleService/UpscaleStream',
+            upscale__client_dot_v1_dot_upscale__pb2.UpscaleStreamRequest.SerializeToString,
+            upscale__client_dot_v1_dot_upscale__pb2.UpscaleStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShareRegion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/upscale.v1.UpscaleService/ShareRegion',
+            upscale__client_dot_v1_dot_upscale__pb2.ShareRegionRequest.SerializeToString,
+            upscale__client_dot_v1_dot_upscale__pb2.ShareRegionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service import codec
+from service.colour import colour_maps
 from service.errors import FrameInvalidError, RequestInvalidError
-from service.frames import FrameSize, FrameStore, Slot
+from service.frames import FrameFormat, FrameStore, Slot
 from upscale_client.v1 import upscale_pb2 as pb
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -24,7 +26,7 @@ KINDS = {"PNG": pb.ENCODING_PNG, "JPEG": pb.ENCODING_JPEG, "WEBP": pb.ENCODING_W
 @pytest.fixture
 def slot() -> Iterator[Slot]:
     store = FrameStore(1, 1 << 20)
-    yield store.take(FrameSize(height=24, width=32, scale=2))
+    yield store.take(FrameFormat(height=24, width=32, scale=2))
     store.close()
 
 
@@ -39,27 +41,38 @@ def frame(kind: str, data: bytes, width: int = 0, height: int = 0) -> pb.Frame:
 
 
 def pixels(slot: Slot) -> NDArray[np.uint8]:
-    return np.frombuffer(slot.input, np.uint8).reshape(24, 32, 3)
+    return np.frombuffer(slot.source.view, np.uint8).reshape(24, 32, 3)
+
+
+def data_of(frame: pb.Frame) -> bytes | None:
+    return frame.data if frame.WhichOneof("payload") == "data" else None
+
+
+def inspect(frame: pb.Frame) -> codec.FrameInfo:
+    return codec.inspect(frame, data_of(frame), 16)
+
+
+def decode(frame: pb.Frame, slot: Slot) -> None:
+    codec.decode(inspect(frame), frame.data, slot)
 
 
 def test_raw_pixels_arrive_as_sent(slot: Slot) -> None:
-    info = codec.inspect(pb.Frame(width=32, height=24, encoding=pb.ENCODING_RGB24, data=PIXELS.tobytes()), 16)
-    codec.decode(info, slot)
+    decode(pb.Frame(width=32, height=24, encoding=pb.ENCODING_RGB24, data=PIXELS.tobytes()), slot)
     assert np.array_equal(pixels(slot), PIXELS)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_lossless_pictures_arrive_as_sent(slot: Slot, kind: str) -> None:
-    info = codec.inspect(frame(kind, picture(kind, lossless=True)), 16)
-    assert (info.width, info.height) == (32, 24)
-    codec.decode(info, slot)
+    sent = frame(kind, picture(kind, lossless=True))
+    assert (inspect(sent).width, inspect(sent).height) == (32, 24)
+    decode(sent, slot)
     assert np.array_equal(pixels(slot), PIXELS)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "RGBA", "LA"])
 def test_other_colour_modes_become_rgb(slot: Slot, mode: str) -> None:
     image = Image.fromarray(PIXELS).convert(mode)
-    codec.decode(codec.inspect(frame("PNG", picture("PNG", image)), 16), slot)
+    decode(frame("PNG", picture("PNG", image)), slot)
     assert np.array_equal(pixels(slot), np.asarray(image.convert("RGB")))
 
 
@@ -67,9 +80,9 @@ def test_a_turned_photograph_is_turned_upright(slot: Slot) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
     data = picture("JPEG", Image.fromarray(PIXELS).rotate(90, expand=True), exif=exif, quality=95)
-    info = codec.inspect(frame("JPEG", data), 16)
-    assert (info.width, info.height) == (32, 24)
-    codec.decode(info, slot)
+    sent = frame("JPEG", data)
+    assert (inspect(sent).width, inspect(sent).height) == (32, 24)
+    decode(sent, slot)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +111,7 @@ def test_a_turned_photograph_is_turned_upright(slot: Slot) -> None:
 )
 def test_what_is_wrong_is_named(wrong: pb.Frame, message: str) -> None:
     with pytest.raises(FrameInvalidError, match=message):
-        codec.inspect(wrong, 16)
+        inspect(wrong)
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -106,7 +119,7 @@ def test_what_is_wrong_is_named(wrong: pb.Frame, message: str) -> None:
 def test_a_picture_that_is_cut_off_is_refused(slot: Slot, kind: str, share: float) -> None:
     data = picture(kind)
     with pytest.raises(FrameInvalidError, match=f"not a (whole )?{kind} picture"):
-        codec.decode(codec.inspect(frame(kind, data[: int(len(data) * share)]), 16), slot)
+        decode(frame(kind, data[: int(len(data) * share)]), slot)
 
 
 def test_a_bomb_is_measured_by_its_header(slot: Slot) -> None:
@@ -115,7 +128,7 @@ def test_a_bomb_is_measured_by_its_header(slot: Slot) -> None:
 
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1 << 20)))
-    info = codec.inspect(frame("PNG", bomb), 16)
+    info = inspect(frame("PNG", bomb))
     assert (info.width, info.height) == (60_000, 60_000)  # what the catalogue refuses, before anything is decoded
 
 
@@ -127,31 +140,121 @@ def test_no_damage_gets_past_the_decoder_as_another_error(slot: Slot, kind: str)
         damaged = whole.copy()
         damaged[rng.integers(0, len(damaged), 5)] = rng.integers(0, 256, 5)
         try:
-            info = codec.inspect(frame(kind, damaged.tobytes()), 16)
+            sent = frame(kind, damaged.tobytes())
+            info = inspect(sent)
             if (info.width, info.height) == (32, 24):
-                codec.decode(info, slot)
+                decode(sent, slot)
         except FrameInvalidError:
             pass
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_answers_are_pictures_of_the_slots_output(slot: Slot, kind: str) -> None:
-    slot.output[:] = bytes(range(256)) * (len(slot.output) // 256)
-    data = codec.encode(
-        slot, codec.output_format(pb.OutputFormat(encoding=KINDS[kind], quality=0 if kind == "PNG" else 100))
-    )
+    slot.answer.view[:] = bytes(range(256)) * (len(slot.answer.view) // 256)
+    output = pb.OutputFormat(encoding=KINDS[kind], quality=0 if kind == "PNG" else 100)
+    data = codec.encode(slot, codec.output_format(output, KINDS[kind]))
     image = Image.open(io.BytesIO(data))
     assert (image.format, image.size) == (kind, (64, 48))
     if kind != "JPEG":
-        assert image.convert("RGB").tobytes() == bytes(slot.output)
+        assert image.convert("RGB").tobytes() == bytes(slot.answer.view)
 
 
 def test_output_formats_have_defaults_and_limits() -> None:
-    assert codec.output_format(pb.OutputFormat()) == codec.Output(pb.ENCODING_RGB24, 0)
-    assert codec.output_format(pb.OutputFormat(encoding=pb.ENCODING_JPEG)).quality == 90
+    def output(frame: pb.Encoding = pb.ENCODING_RGB24, **wanted: Any) -> codec.Output:
+        return codec.output_format(pb.OutputFormat(**wanted), frame)
+
+    assert output() == output(pb.ENCODING_PNG) == codec.Output(pb.ENCODING_RGB24, 0)
+    assert output(encoding=pb.ENCODING_JPEG).quality == 90
     with pytest.raises(RequestInvalidError, match=r"output.quality is 101; accepted are 1 to 100"):
-        codec.output_format(pb.OutputFormat(encoding=pb.ENCODING_WEBP, quality=101))
+        output(encoding=pb.ENCODING_WEBP, quality=101)
     with pytest.raises(RequestInvalidError, match=r"output.quality is 5; ENCODING_PNG has none"):
-        codec.output_format(pb.OutputFormat(encoding=pb.ENCODING_PNG, quality=5))
+        output(encoding=pb.ENCODING_PNG, quality=5)
     with pytest.raises(RequestInvalidError, match=r"output.encoding is 9 \(unknown\)"):
-        codec.output_format(pb.OutputFormat(encoding=9))  # pyright: ignore[reportArgumentType]
+        output(encoding=9)
+
+
+def test_yuv_answers_yuv_and_nothing_else_does() -> None:
+    assert codec.output_format(pb.OutputFormat(), pb.ENCODING_I420).encoding == pb.ENCODING_I420
+    nv12 = pb.OutputFormat(encoding=pb.ENCODING_NV12)
+    assert codec.output_format(nv12, pb.ENCODING_I420).encoding == pb.ENCODING_NV12
+    with pytest.raises(
+        RequestInvalidError, match="accepted for a frame in ENCODING_RGB24 are: ENCODING_RGB24, ENCODING_P"
+    ):
+        codec.output_format(nv12, pb.ENCODING_RGB24)
+    with pytest.raises(
+        RequestInvalidError, match="accepted for a frame in ENCODING_NV12 are: ENCODING_NV12, ENCODING_I"
+    ):
+        codec.output_format(pb.OutputFormat(encoding=pb.ENCODING_RGB24), pb.ENCODING_NV12)
+
+
+YUV = np.random.default_rng(1).integers(0, 256, 24 * 32 * 3 // 2, dtype=np.uint8).tobytes()
+
+
+def yuv(encoding: pb.Encoding, **more: Any) -> pb.Frame:
+    fields: dict[str, Any] = {"width": 32, "height": 24, "encoding": encoding, "data": YUV}
+    return pb.Frame(**fields | more)
+
+
+def wrong_colour(**fields: Any) -> pb.Colour:
+    return pb.Colour(**fields)
+
+
+@pytest.fixture
+def yuv_slot() -> Iterator[Slot]:
+    store = FrameStore(1, 1 << 20)
+    yield store.take(FrameFormat(24, 32, 2, "nv12"))
+    store.close()
+
+
+def test_i420_and_nv12_are_the_same_frame(yuv_slot: Slot) -> None:
+    decode(yuv(pb.ENCODING_NV12), yuv_slot)
+    assert bytes(yuv_slot.source.view) == YUV
+    planes = np.frombuffer(YUV[24 * 32 :], np.uint8).reshape(-1, 2).T
+    decode(yuv(pb.ENCODING_I420, data=YUV[: 24 * 32] + planes.tobytes()), yuv_slot)
+    assert bytes(yuv_slot.source.view) == YUV
+
+
+def test_an_i420_answer_has_its_planes_apart(yuv_slot: Slot) -> None:
+    luma = 48 * 64
+    yuv_slot.answer.view[:] = bytes([1]) * luma + bytes([2, 3]) * (luma // 4)
+    planes = bytes(codec.encode(yuv_slot, codec.Output(pb.ENCODING_I420, 0)))
+    assert planes == bytes([1]) * luma + bytes([2]) * (luma // 4) + bytes([3]) * (luma // 4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (yuv(pb.ENCODING_NV12, width=33), "frame.width is 33; it must be even for ENCODING_NV12"),
+        (yuv(pb.ENCODING_I420, height=23), "frame.height is 23; it must be even for ENCODING_I420"),
+        (yuv(pb.ENCODING_NV12, data=b"1"), r"has 1 bytes; 32x24 as NV12 has 1152 \(width \* height \* 3 / 2\)"),
+        (
+            yuv(pb.ENCODING_NV12, colour=wrong_colour(matrix=7)),
+            r"frame.colour.matrix is 7 \(unknown\); accepted are: COLOUR_",
+        ),
+        (yuv(pb.ENCODING_NV12, colour=wrong_colour(range=5)), r"frame.colour.range is 5 \(unknown\)"),
+        (
+            pb.Frame(width=32, height=24, encoding=pb.ENCODING_RGB24, data=bytes(2304), colour=pb.Colour()),
+            "frame.colour is for ENCODING_NV12, ENCODING_I420; ENCODING_RGB24 has none",
+        ),
+        (pb.Frame(encoding=pb.ENCODING_PNG, region=pb.RegionRef()), "ENCODING_PNG cannot lie in a region"),
+    ],
+)
+def test_what_is_wrong_with_yuv_is_named(wrong: pb.Frame, message: str) -> None:
+    with pytest.raises(FrameInvalidError, match=message):
+        inspect(wrong)
+
+
+@pytest.mark.parametrize("matrix", [pb.COLOUR_MATRIX_BT709, pb.COLOUR_MATRIX_BT601])
+@pytest.mark.parametrize("full", [False, True])
+def test_colour_maps_are_what_the_standards_say(matrix: pb.ColourMatrix, full: bool) -> None:
+    to_rgb, to_yuv = colour_maps(matrix, full).astype(np.float64)
+    black, white, most = (0, 255, 255) if full else (16, 235, 240)
+    for rgb, expected in (([0, 0, 0], [black, 128, 128]), ([255, 255, 255], [white, 128, 128])):
+        assert np.allclose(to_yuv @ [*rgb, 1], expected, atol=0.01)
+        assert np.allclose(to_rgb @ [*expected, 1], rgb, atol=0.01)
+    # The purest blue has the most U, the purest red the most V.
+    assert np.isclose((to_yuv @ [0, 0, 255, 1])[1], 128 + (most - 128 if not full else 127.5), atol=0.01)
+    assert np.isclose((to_yuv @ [255, 0, 0, 1])[2], 128 + (most - 128 if not full else 127.5), atol=0.01)
+    # Green's share of luma, from the standards.
+    green = {pb.COLOUR_MATRIX_BT709: 0.7152, pb.COLOUR_MATRIX_BT601: 0.587}[matrix]
+    assert np.isclose((to_yuv @ [0, 255, 0, 1])[0], black + (white - black) * green, atol=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
@@ -15,10 +16,14 @@ from pathlib import Path
 import pytest
 
 from service.errors import OverloadedError
-from service.frames import SHARED_MEMORY, FrameSize, FrameStore
+from service.frames import SHARED_MEMORY, FrameFormat, FrameStore, Slot
 
-SMALL = FrameSize(height=16, width=16, scale=2)
-OTHER = FrameSize(height=20, width=16, scale=3)
+SMALL = FrameFormat(height=16, width=16, scale=2)
+OTHER = FrameFormat(height=20, width=16, scale=3)
+
+
+def index(slot: Slot) -> int:
+    return slot.source.offset // slot.layout.input_bytes
 
 
 def regions() -> set[Path]:
@@ -36,16 +41,18 @@ def store() -> Iterator[FrameStore]:
 
 def test_slots_of_one_size_are_neighbours_in_one_region(store: FrameStore) -> None:
     first, second = store.take(SMALL), store.take(SMALL)
-    assert first.lane is second.lane
-    assert (first.index, second.index) == (0, 1)
-    first.input[:] = b"\x01" * SMALL.input_bytes
-    second.input[:] = b"\x02" * SMALL.input_bytes
-    second.output[:] = b"\x03" * SMALL.output_bytes
-    both = first.lane.inputs(0, 2)
+    assert first.source.region is second.source.region is first.answer.region
+    assert (index(first), index(second)) == (0, 1)
+    assert first.precedes(second)
+    assert not second.precedes(first)
+    first.source.view[:] = b"\x01" * SMALL.input_bytes
+    second.source.view[:] = b"\x02" * SMALL.input_bytes
+    second.answer.view[:] = b"\x03" * SMALL.output_bytes
+    both = first.source.region.view(first.source.offset, 2 * SMALL.input_bytes)
     assert bytes(both) == b"\x01" * SMALL.input_bytes + b"\x02" * SMALL.input_bytes
-    assert set(first.output) == {0}
-    on_disk = (SHARED_MEMORY / first.lane.name).read_bytes()
-    start = first.lane.output_offset(1)
+    assert set(first.answer.view) == {0}
+    on_disk = (SHARED_MEMORY / first.source.region.file).read_bytes()
+    start = second.answer.offset
     assert on_disk[start : start + SMALL.output_bytes] == b"\x03" * SMALL.output_bytes
 
 
@@ -54,7 +61,7 @@ def test_one_frame_too_many_is_refused_and_fits_again_later(store: FrameStore) -
     with pytest.raises(OverloadedError, match="4 frames are in flight already"):
         store.take(SMALL)
     slots[2].release()
-    assert store.take(SMALL).index == 2
+    assert index(store.take(SMALL)) == 2
 
 
 def test_a_slot_is_free_when_its_last_holder_lets_go(store: FrameStore) -> None:
@@ -72,28 +79,28 @@ def test_idle_lanes_make_room_for_other_sizes(store: FrameStore) -> None:
     old = store.take(SMALL)
     old.release()
     new = store.take(OTHER)
-    assert store.removed == [old.lane.name]
-    assert not (SHARED_MEMORY / old.lane.name).exists()
-    assert store.byte_size == new.lane.byte_size <= 10 * SMALL.slot_bytes
+    assert store.removed == [old.source.region.name]
+    assert not (SHARED_MEMORY / old.source.region.name).exists()
+    assert store.byte_size == new.source.region.byte_size <= 10 * SMALL.slot_bytes
 
 
 def test_a_size_without_room_beside_those_in_flight_is_refused(store: FrameStore) -> None:
     store.take(SMALL)
     with pytest.raises(OverloadedError, match="no shared memory for a frame of 64x64"):
-        store.take(FrameSize(height=64, width=64, scale=2))
+        store.take(FrameFormat(height=64, width=64, scale=2))
 
 
 def test_a_retired_lane_is_never_used_again(store: FrameStore) -> None:
     slot = store.take(SMALL)
-    store.retire(slot.lane)
+    slot.retire()
     assert store.retired == 1
     fresh = store.take(SMALL)
-    assert fresh.lane is not slot.lane
+    assert fresh.source.region is not slot.source.region
     slot.release()
     fresh.release()
     store.take(SMALL)
     assert store.retired == 0
-    assert slot.lane.name not in store.removed, "Triton may still write to it: it must not be told to unmap it"
+    assert slot.source.region.name not in store.removed, "Triton may still write to it: it must not be told to unmap it"
 
 
 def test_no_slot_is_lost_however_they_come_and_go(store: FrameStore) -> None:
@@ -106,21 +113,21 @@ def test_no_slot_is_lost_however_they_come_and_go(store: FrameStore) -> None:
             with contextlib.suppress(OverloadedError):
                 held.append(store.take(rng.choice([SMALL, OTHER])))
         if held and rng.random() < 0.02:
-            store.retire(rng.choice(held).lane)
+            rng.choice(held).retire()
         assert store.in_use == len(held) <= 4
-        assert len({(slot.lane.name, slot.index) for slot in held}) == len(held)
+        assert len({(slot.source.region.name, slot.source.offset) for slot in held}) == len(held)
     for slot in held:
         slot.release()
     assert store.in_use == 0
 
 
 def test_regions_of_a_killed_gateway_are_removed_and_those_of_a_living_one_are_not(store: FrameStore) -> None:
-    living = store.take(SMALL).lane.name
+    living = store.take(SMALL).source.region.file
     program = textwrap.dedent("""
         import time
-        from service.frames import FrameSize, FrameStore
-        slot = FrameStore(4, 1 << 20).take(FrameSize(16, 16, 2))
-        print(slot.lane.name, flush=True)
+        from service.frames import FrameFormat, FrameStore
+        slot = FrameStore(4, 1 << 20).take(FrameFormat(16, 16, 2))
+        print(slot.source.region.file, flush=True)
         time.sleep(60)
     """)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
@@ -133,3 +140,46 @@ def test_regions_of_a_killed_gateway_are_removed_and_those_of_a_living_one_are_n
     FrameStore(1, 1 << 20).close()
     assert not (SHARED_MEMORY / name).exists()
     assert (SHARED_MEMORY / living).exists()
+
+
+def test_a_frame_that_waits_for_room_gets_it_in_turn(store: FrameStore) -> None:
+    async def scene() -> list[str]:
+        slots = [store.take(SMALL) for _ in range(4)]
+        came: list[str] = []
+
+        async def wait(name: str) -> None:
+            await store.reserve()
+            came.append(name)
+            await asyncio.sleep(0.02)  # nobody takes a place that is reserved
+            slots.append(store.take(SMALL, reserved=True))
+            store.unreserve()
+
+        tasks = [asyncio.create_task(wait(name)) for name in ("first", "leaves", "second")]
+        await asyncio.sleep(0)
+        assert came == []
+        tasks[1].cancel()
+        slots[0].release()
+        await asyncio.sleep(0.01)
+        assert came == ["first"]
+        with pytest.raises(OverloadedError):
+            store.take(SMALL)
+        slots[1].release()
+        await asyncio.wait_for(tasks[2], 1)
+        return came
+
+    assert asyncio.run(scene()) == ["first", "second"]
+
+
+def test_borrowed_memory_counts_as_a_frame(store: FrameStore) -> None:
+    own = store.take(SMALL)
+    freed: list[bool] = []
+    slot = store.borrow(SMALL, own.source, own.answer, lambda: freed.append(True))
+    assert store.in_use == 2
+    slot.release()
+    assert (store.in_use, freed) == (1, [True])
+
+
+def test_nv12_takes_half_the_bytes() -> None:
+    rgb, nv12 = FrameFormat(1080, 1920, 2), FrameFormat(1080, 1920, 2, "nv12")
+    assert nv12.slot_bytes * 2 == rgb.slot_bytes
+    assert (nv12.input_shape, nv12.output_shape) == ((1620, 1920), (3240, 3840))

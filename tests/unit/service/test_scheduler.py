@@ -10,10 +10,10 @@ import pytest
 
 from service.catalog import Variant
 from service.errors import BackendUnavailableError, BudgetSpentError, ShuttingDownError
-from service.frames import FrameSize, FrameStore, Slot
+from service.frames import FrameFormat, FrameStore, Slot
 from service.scheduler import Batch, Scheduler
 
-SIZE = FrameSize(height=16, width=16, scale=2)
+SIZE = FrameFormat(height=16, width=16, scale=2)
 
 
 def variant(max_batch_frames: int = 4, instances: int = 1) -> Variant:
@@ -48,6 +48,11 @@ def frames() -> Iterator[FrameStore]:
     store.close()
 
 
+def place(batch: Batch) -> tuple[int, int]:
+    """The first of its slots, counted around the lane, and how many there are."""
+    return batch.source.offset // SIZE.input_bytes, len(batch.slots)
+
+
 def submit(scheduler: Scheduler, slot: Slot, of: Variant, deadline: float | None = None) -> asyncio.Task[int]:
     return asyncio.create_task(scheduler.infer(of, slot, deadline))
 
@@ -62,7 +67,7 @@ async def test_a_free_instance_never_waits_for_company(frames: FrameStore) -> No
     scheduler = Scheduler(backend)
     task = submit(scheduler, frames.take(SIZE), variant())
     await settle()
-    assert [batch.count for batch in backend.batches] == [1]
+    assert [len(batch.slots) for batch in backend.batches] == [1]
     backend.finish()
     assert await task == 1
 
@@ -75,7 +80,7 @@ async def test_those_who_waited_ride_together_up_to_the_maximum(frames: FrameSto
         await settle()
         backend.finish()
     assert await asyncio.gather(*tasks) == [1, 4, 4, 4, 4, 3, 3, 3]
-    assert [(batch.first, batch.count) for batch in backend.batches] == [(0, 1), (1, 4), (5, 3)]
+    assert [place(batch) for batch in backend.batches] == [(0, 1), (1, 4), (5, 3)]
 
 
 async def test_instances_work_side_by_side(frames: FrameStore) -> None:
@@ -96,13 +101,13 @@ async def test_instances_work_side_by_side(frames: FrameStore) -> None:
 async def test_frames_of_other_sizes_do_not_ride_together(frames: FrameStore) -> None:
     backend = HeldBackend()
     scheduler = Scheduler(backend)
-    other = FrameSize(height=16, width=20, scale=2)
+    other = FrameFormat(height=16, width=20, scale=2)
     tasks = [submit(scheduler, frames.take(size), variant()) for size in (SIZE, SIZE, other, SIZE, other)]
     for _ in range(3):
         await settle()
         backend.finish()
     assert await asyncio.gather(*tasks) == [1, 2, 2, 2, 2]
-    assert [batch.lane.size for batch in backend.batches] == [SIZE, SIZE, other]
+    assert [batch.layout for batch in backend.batches] == [SIZE, SIZE, other]
 
 
 async def test_a_batch_is_of_neighbours_only(frames: FrameStore) -> None:
@@ -114,7 +119,7 @@ async def test_a_batch_is_of_neighbours_only(frames: FrameStore) -> None:
         await settle()
         backend.finish()
     await asyncio.gather(*tasks)
-    assert [(batch.first, batch.count) for batch in backend.batches] == [(0, 1), (4, 1), (1, 2)]
+    assert [place(batch) for batch in backend.batches] == [(0, 1), (4, 1), (1, 2)]
 
 
 async def test_a_failed_batch_fails_its_members_only(frames: FrameStore) -> None:
@@ -178,7 +183,7 @@ async def test_a_caller_who_leaves_just_as_a_batch_is_formed_blocks_nobody(frame
     backend.finish()
     second.cancel()  # its place in the queue is still taken when the next batch is formed
     await settle()
-    assert [(batch.first, batch.count) for batch in backend.batches] == [(0, 1), (2, 1)]
+    assert [place(batch) for batch in backend.batches] == [(0, 1), (2, 1)]
     backend.finish()
     assert await asyncio.gather(first, third) == [1, 1]
 

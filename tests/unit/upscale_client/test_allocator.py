@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import resource, sys
-from service.allocator import keep_large_buffers
+from upscale_client.allocator import keep_large_buffers
 if sys.argv[1] == "tuned":
     assert keep_large_buffers()
 for _ in range(20):
