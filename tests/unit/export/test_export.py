@@ -79,6 +79,7 @@ def test_the_config_is_what_triton_reads(repository: Path) -> None:
         "model": "runet",
         "scale": "3",
         "profile": "clean",
+        "pixel_format": "rgb24",
         "trained": "true",
     }
 
@@ -189,7 +190,7 @@ def test_a_full_disk_leaves_the_old_variant(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_tensorrt_config_names_the_plan() -> None:
-    text = triton_config("v", "tensorrt", parameters={}, max_batch=4, warm_up=(720, 1280))
+    text = triton_config("v", "tensorrt", "rgb24", parameters={}, max_batch=4, warm_up=(720, 1280))
     config = text_format.Parse(text, model_config_pb2.ModelConfig())
     assert (config.backend, config.default_model_filename) == ("tensorrt", "model.plan")
 
