@@ -33,6 +33,11 @@ class _Format(StrEnum):
     TENSORRT = "tensorrt"
 
 
+class _PixelFormat(StrEnum):
+    RGB24 = "rgb24"
+    NV12 = "nv12"
+
+
 class _Precision(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
@@ -52,6 +57,13 @@ def export(
     profile: Annotated[_Profile, typer.Option(help="Which training: rendered or decoded frames.")] = _Profile(
         DEFAULT_PROFILE
     ),
+    pixel_format: Annotated[
+        list[_PixelFormat] | None,
+        typer.Option(
+            help="Of the frames, in and out; may be repeated. By default every format, of 'all' methods rgb24 alone.",
+            show_default=False,
+        ),
+    ] = None,
     repository: Annotated[Path, typer.Option(help="The Triton model repository to write.")] = REPOSITORY,
     weights: Annotated[Path, typer.Option(help="The folder of trained weights.")] = WEIGHTS_DIR,
     untrained: Annotated[
@@ -65,19 +77,23 @@ def export(
 ) -> None:
     """Turn trained weights into a checked model in a Triton repository."""
     chosen = list(specs().values()) if model == "all" else [get(model)]
+    wanted = pixel_format or ([_PixelFormat.RGB24] if model == "all" else list(_PixelFormat))
     jobs = [
-        (spec, each)
+        (spec, each, pixels)
         for spec in chosen
         for each in (spec.scales if scale is _Scale.ALL else (require_scale(spec, int(scale.value)),))
+        for pixels in _PixelFormat
+        if pixels in wanted
     ]
     check_writable(repository)
-    for spec, each in jobs:
-        name = f"{spec.name} x{each} {profile.value}"
+    for spec, each, pixels in jobs:
+        name = f"{spec.name} x{each} {profile.value} {pixels.value}"
         with console.status(name) as status:
             done = export_variant(
                 spec,
                 each,
                 profile.value,
+                pixel_format=pixels.value,
                 repository=repository,
                 weights=weights,
                 fmt=fmt.value,

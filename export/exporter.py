@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from export.graph import deployed_graph, reference_graph
+from export.graph import PixelFormat, deployed_graph, reference_graph
 from export.repository import write_variant
 from export.to_engine import FrameShapes, Precision, to_engine
 from export.to_onnx import OPSET, to_onnx
@@ -46,6 +46,7 @@ def export_variant(
     scale: int,
     profile: Profile,
     *,
+    pixel_format: PixelFormat = "rgb24",
     repository: Path,
     weights: Path,
     fmt: Format = "onnx",
@@ -59,6 +60,7 @@ def export_variant(
         spec: the method.
         scale: 2 or 3.
         profile: which of its weights.
+        pixel_format: of the frames, in and out; others than "rgb24" are part of the variant's name.
         repository: the Triton repository; the variant appears in it only if every check passed.
         weights: the folder of the weights.
         fmt: "onnx", or "tensorrt" on a machine with TensorRT.
@@ -70,22 +72,22 @@ def export_variant(
         WeightsError, UnsupportedScaleError: there is nothing to export.
         ExportError: a check failed or a tool is missing; the repository is as it was.
     """
-    variant = variant_name(spec.name, scale, profile)
+    variant = variant_name(spec.name, scale, profile) + ("" if pixel_format == "rgb24" else f"_{pixel_format}")
     report("loading and re-parameterising")
     file = weights_path(spec, scale, profile, weights)
     trained = not (allow_untrained and spec.learned and not file.exists())
     network = load(spec, scale, profile, weights) if trained else untrained(spec, scale)
-    deployed = deployed_graph(spec, network, _DTYPES[precision])
+    deployed = deployed_graph(spec, network, _DTYPES[precision], pixel_format)
     report("converting to ONNX")
     model = to_onnx(deployed, batchable=spec.batchable)
     report("comparing with PyTorch")
-    parity = verify_onnx(model, reference_graph(spec, network), batchable=spec.batchable)
+    parity = verify_onnx(model, reference_graph(spec, network, pixel_format), batchable=spec.batchable)
     max_batch = MAX_BATCH if spec.batchable else 1
     engine_facts: dict[str, str] = {}
     model_bytes = model.SerializeToString()
     if fmt == "tensorrt":
         report("building the TensorRT engine")
-        shapes = FrameShapes(SMALLEST_FRAME, FRAMES[scale], FRAMES[scale], max_batch)
+        shapes = FrameShapes(SMALLEST_FRAME, FRAMES[scale], FRAMES[scale], max_batch, pixel_format)
         model_bytes, engine_facts = to_engine(model, precision, shapes)
     report("writing")
     size = sum(parameter.numel() for parameter in deployed.parameters())
@@ -94,6 +96,7 @@ def export_variant(
         "model": spec.name,
         "scale": scale,
         "profile": profile,
+        "pixel_format": pixel_format,
         "format": fmt,
         "precision": precision,
         "opset": OPSET,
@@ -117,6 +120,7 @@ def export_variant(
     config = triton_config(
         variant,
         fmt,
+        pixel_format,
         parameters=parameters,
         max_batch=max_batch,
         warm_up=FRAMES[scale] if spec.real_time(scale) else OFFLINE_WARM_UP,

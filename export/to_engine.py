@@ -16,7 +16,7 @@ from typing import Any, Literal
 import onnx
 
 from export.errors import ExportError, MissingToolError
-from export.graph import INPUT_NAME
+from export.graph import PixelFormat, input_shapes
 
 Precision = Literal["fp32", "fp16"]
 
@@ -29,10 +29,14 @@ class FrameShapes:
     usual: tuple[int, int]
     largest: tuple[int, int]
     max_batch: int
+    pixel_format: PixelFormat = "rgb24"
 
-    def profile(self) -> tuple[tuple[int, int, int, int], ...]:
-        """Minimum, optimum and maximum input shapes of TensorRT's optimisation profile."""
-        return (1, *self.smallest, 3), (1, *self.usual, 3), (self.max_batch, *self.largest, 3)
+    def profile(self) -> tuple[dict[str, tuple[int, ...]], ...]:
+        """Minimum, optimum and maximum shapes of the inputs, by name: TensorRT's optimisation profile."""
+        return tuple(
+            {name: (batch, *shape) for name, shape in input_shapes(self.pixel_format, *size).items()}
+            for batch, size in ((1, self.smallest), (1, self.usual), (self.max_batch, self.largest))
+        )
 
 
 def to_engine(model: onnx.ModelProto, precision: Precision, shapes: FrameShapes) -> tuple[bytes, dict[str, str]]:
@@ -61,7 +65,9 @@ def _by_api(
         raise ExportError(f"TensorRT cannot read the model: {parser.get_error(0).desc()}")
     config = builder.create_builder_config()
     profile = builder.create_optimization_profile()
-    profile.set_shape(INPUT_NAME, *shapes.profile())
+    smallest, usual, largest = shapes.profile()
+    for name in usual:
+        profile.set_shape(name, smallest[name], usual[name], largest[name])
     config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
@@ -81,8 +87,8 @@ def _by_trtexec(model: onnx.ModelProto, precision: Precision, shapes: FrameShape
         onnx.save(model, onnx_path)
         names = ("minShapes", "optShapes", "maxShapes")
         sizes = [
-            f"--{name}={INPUT_NAME}:{'x'.join(map(str, shape))}"
-            for name, shape in zip(names, shapes.profile(), strict=True)
+            f"--{name}=" + ",".join(f"{each}:{'x'.join(map(str, shape))}" for each, shape in inputs.items())
+            for name, inputs in zip(names, shapes.profile(), strict=True)
         ]
         command = [
             trtexec,

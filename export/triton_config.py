@@ -7,7 +7,7 @@ from typing import Any, Literal
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as _model_config_pb2
 
-from export.graph import INPUT_NAME, OUTPUT_NAME
+from export.graph import COLOURS_NAME, INPUT_NAME, OUTPUT_NAME, PixelFormat, input_shapes
 
 model_config_pb2: Any = _model_config_pb2  # its names are made at import time, unseen by type checkers
 Format = Literal["onnx", "tensorrt"]
@@ -18,6 +18,7 @@ MODEL_FILES: dict[Format, str] = {"onnx": "model.onnx", "tensorrt": "model.plan"
 def triton_config(
     variant: str,
     fmt: Format,
+    pixel_format: PixelFormat,
     *,
     parameters: dict[str, str],
     max_batch: int,
@@ -30,7 +31,8 @@ def triton_config(
     Args:
         variant: the model's name in the repository.
         fmt: what the model file is.
-        parameters: what the gateway needs to know of the variant: model, scale and profile. Engines ignore them.
+        pixel_format: of its frames, in and out.
+        parameters: what else the gateway needs to know of the variant: model, scale, profile. Engines ignore them.
         max_batch: the most frames in one inference.
         warm_up: height and width of the frame that Triton infers before it calls the model ready.
         queue_size: the most requests that wait inside Triton. The gateway forms the batches; Triton's dynamic batcher
@@ -43,16 +45,24 @@ def triton_config(
         default_model_filename=MODEL_FILES[fmt],
         max_batch_size=max_batch,
     )
-    config.input.add(name=INPUT_NAME, data_type=model_config_pb2.TYPE_UINT8, dims=[-1, -1, 3])
-    config.output.add(name=OUTPUT_NAME, data_type=model_config_pb2.TYPE_UINT8, dims=[-1, -1, 3])
+    shapes = input_shapes(pixel_format, *warm_up)
+    frame_dims = [-1, -1, *shapes[INPUT_NAME][2:]]
+    config.input.add(name=INPUT_NAME, data_type=model_config_pb2.TYPE_UINT8, dims=frame_dims)
+    if COLOURS_NAME in shapes:
+        config.input.add(name=COLOURS_NAME, data_type=model_config_pb2.TYPE_FP32, dims=shapes[COLOURS_NAME])
+    config.output.add(name=OUTPUT_NAME, data_type=model_config_pb2.TYPE_UINT8, dims=frame_dims)
     config.instance_group.add(count=instances, kind=model_config_pb2.ModelInstanceGroup.KIND_AUTO)
-    for key, value in parameters.items():
+    for key, value in {**parameters, "pixel_format": pixel_format}.items():
         config.parameters[key].string_value = value
     policy = config.dynamic_batching.default_queue_policy
     policy.max_queue_size = queue_size
     config.dynamic_batching.max_queue_delay_microseconds = 0
-    frame = config.model_warmup.add(name="one_frame", batch_size=1).inputs[INPUT_NAME]
-    frame.data_type = model_config_pb2.TYPE_UINT8
-    frame.dims.extend([*warm_up, 3])
-    frame.random_data = True
+    inputs = config.model_warmup.add(name="one_frame", batch_size=1).inputs
+    for declared in config.input:
+        inputs[declared.name].data_type = declared.data_type
+        inputs[declared.name].dims.extend(shapes[declared.name])
+    inputs[INPUT_NAME].random_data = True
+    if COLOURS_NAME in shapes:
+        # Random bytes would be random floats: infinities, and denormal ones that take a CPU very long.
+        inputs[COLOURS_NAME].zero_data = True
     return text_format.MessageToString(config)

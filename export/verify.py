@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from export.colour import colour_maps
 from export.errors import ParityError
-from export.graph import INPUT_NAME, ServedGraph
+from export.graph import COLOURS_NAME, INPUT_NAME, ServedGraph
 
 TOLERANCE = 1
 """Grey levels: rounding at x.5 may fall either way, nothing more may differ."""
@@ -39,14 +41,18 @@ def verify_onnx(model: onnx.ModelProto, reference: ServedGraph, *, batchable: bo
     """
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     worst, different, values = 0, 0, 0
-    frames = _frames()
+    frames = _rgb24_frames() if reference.pixel_format == "rgb24" else _nv12_frames()
     if not batchable:
-        frames = {f"{name}, {i}": frame[None] for name, batch in frames.items() for i, frame in enumerate(batch)}
-    for name, frame in frames.items():
+        frames = {
+            f"{name}, {i}": {key: value[i : i + 1] for key, value in inputs.items()}
+            for name, inputs in frames.items()
+            for i in range(len(inputs[INPUT_NAME]))
+        }
+    for name, inputs in frames.items():
         with torch.inference_mode():
-            expected = reference(torch.from_numpy(frame)).numpy()
+            expected = reference(*map(torch.from_numpy, inputs.values())).numpy()
         try:
-            actual = np.asarray(session.run(None, {INPUT_NAME: frame})[0])
+            actual = np.asarray(session.run(None, inputs)[0])
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise ParityError(f"frame '{name}': ONNX Runtime fails: {str(error).splitlines()[0]}") from error
         if actual.shape != expected.shape:
@@ -62,7 +68,7 @@ def verify_onnx(model: onnx.ModelProto, reference: ServedGraph, *, batchable: bo
     return Parity(worst, different / values, tuple(frames))
 
 
-def _frames() -> dict[str, NDArray[np.uint8]]:
+def _rgb24_frames() -> dict[str, dict[str, NDArray[Any]]]:
     """Frames (N, H, W, 3): noise, a batch of odd size, flat fields, and a photograph."""
     rng = np.random.default_rng(0)
     frames = {
@@ -70,8 +76,31 @@ def _frames() -> dict[str, NDArray[np.uint8]]:
         "random 160x96": rng.integers(0, 256, (1, 96, 160, 3), dtype=np.uint8),
         "batch of 3, 61x47": rng.integers(0, 256, (3, 47, 61, 3), dtype=np.uint8),
         "flat black, grey and white": np.stack([np.full((48, 48, 3), grey, np.uint8) for grey in (0, 128, 255)]),
+        "photograph 960x540": np.asarray(_photograph())[None].copy(),
     }
+    return {name: {INPUT_NAME: each} for name, each in frames.items()}
+
+
+def _nv12_frames() -> dict[str, dict[str, NDArray[Any]]]:
+    """Frames (N, H*3/2, W) of the same kinds; those of a batch differ in their colours."""
+    rng = np.random.default_rng(0)
+    flat = np.full((3, 72, 48), 128, np.uint8)
+    flat[:, :48] = np.array([0, 128, 255])[:, None, None]
+    picture = _photograph().convert("YCbCr")
+    chroma = np.asarray(picture.reduce(2))[..., 1:]
+    photograph = np.concatenate([np.asarray(picture)[..., 0], chroma.reshape(len(chroma), picture.width)])
+    frames = {
+        "the smallest, 16x16": rng.integers(0, 256, (1, 24, 16), dtype=np.uint8),
+        "random 160x96": rng.integers(0, 256, (1, 144, 160), dtype=np.uint8),
+        "batch of 3, 62x46": rng.integers(0, 256, (3, 69, 62), dtype=np.uint8),
+        "flat black, grey and white": flat,
+        "photograph 960x540": photograph[None],
+    }
+    # Pillow's YCbCr is the first of these.
+    colours = np.stack([colour_maps("bt601", True), colour_maps("bt709", False), colour_maps("bt709", True)])
+    return {name: {INPUT_NAME: each, COLOURS_NAME: colours[: len(each)]} for name, each in frames.items()}
+
+
+def _photograph() -> Image.Image:
     with Image.open(_SAMPLE) as image:
-        photograph = image.convert("RGB").resize((960, 540), Image.Resampling.BICUBIC)
-    frames["photograph 960x540"] = np.asarray(photograph)[None].copy()
-    return frames
+        return image.convert("RGB").resize((960, 540), Image.Resampling.BICUBIC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,19 @@ from google.protobuf import text_format
 from PIL import Image
 from torch import nn
 from tritonclient.grpc import model_config_pb2 as _model_config_pb2
+from typer.testing import CliRunner
 
+from export.cli import app
+from export.colour import colour_maps
 from export.errors import MissingToolError, ParityError, RepositoryError
-from export.exporter import export_variant
-from export.graph import deployed_graph, reference_graph
+from export.exporter import Exported, export_variant
+from export.graph import PixelFormat, deployed_graph, reference_graph
 from export.repository import write_variant
 from export.to_engine import FrameShapes, to_engine
 from export.to_onnx import to_onnx
 from export.triton_config import triton_config
-from export.verify import verify_onnx
-from models.registry import get
+from export.verify import Parity, verify_onnx
+from models.registry import get, specs
 from models.weights import WEIGHTS_DIR, WeightsError, digest, load, weights_path
 from training.degradation import degrade
 from training.metrics import psnr
@@ -49,6 +53,13 @@ def export(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "export/", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )
+
+
+@pytest.fixture(scope="module")
+def nv12(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """RUNet x2 for NV12."""
+    folder = tmp_path_factory.mktemp("nv12")
+    return export_variant(SPEC, 2, "clean", pixel_format="nv12", repository=folder, weights=WEIGHTS_DIR).path
 
 
 def test_a_variant_is_written_whole(repository: Path) -> None:
@@ -79,6 +90,7 @@ def test_the_config_is_what_triton_reads(repository: Path) -> None:
         "model": "runet",
         "scale": "3",
         "profile": "clean",
+        "pixel_format": "rgb24",
         "trained": "true",
     }
 
@@ -92,11 +104,47 @@ def test_the_model_has_plain_uint8_borders(repository: Path) -> None:
         assert all(dimension.dim_param.isidentifier() for dimension in list(dimensions)[:3])
 
 
+def test_an_nv12_variant_declares_its_frames_and_their_colours(nv12: Path) -> None:
+    assert nv12.name == "runet_x2_clean_nv12"
+    assert json.loads((nv12 / "manifest.json").read_text())["pixel_format"] == "nv12"
+    config = text_format.Parse((nv12 / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    uint8, fp32 = model_config_pb2.TYPE_UINT8, model_config_pb2.TYPE_FP32
+    assert [(each.name, each.data_type, list(each.dims)) for each in config.input] == [
+        ("lr_frames", uint8, [-1, -1]),
+        ("colours", fp32, [2, 3, 4]),
+    ]
+    assert [(each.name, each.data_type, list(each.dims)) for each in config.output] == [("sr_frames", uint8, [-1, -1])]
+    assert config.parameters["pixel_format"].string_value == "nv12"
+    warm_up = config.model_warmup[0].inputs
+    assert {name: (each.data_type, list(each.dims)) for name, each in warm_up.items()} == {
+        "lr_frames": (uint8, [1620, 1920]),
+        "colours": (fp32, [2, 3, 4]),
+    }
+    assert warm_up["colours"].zero_data
+    model = onnx.load(nv12 / "1" / "model.onnx")
+    assert [
+        [side.dim_value or side.dim_param for side in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    ] == [["batch", "rows", "width"], ["batch", 2, 3, 4], ["batch", "rows_out", "width_out"]]
+
+
+@pytest.mark.parametrize(("rows", "width"), [(72, 47), (71, 48), (73, 48)])
+def test_an_odd_nv12_frame_is_an_error_of_the_engine(nv12: Path, rows: int, width: int) -> None:
+    session = onnxruntime.InferenceSession(nv12 / "1" / "model.onnx")
+    colours = colour_maps("bt709", False)[None]
+    with pytest.raises(Exception, match="Reshape"):
+        session.run(None, {"lr_frames": np.zeros((1, rows, width), np.uint8), "colours": colours})
+    (answer,) = session.run(None, {"lr_frames": np.zeros((1, 72, 48), np.uint8), "colours": colours})
+    assert np.asarray(answer).shape == (1, 144, 96)
+
+
+@pytest.mark.parametrize("pixel_format", ["rgb24", "nv12"])
 @pytest.mark.parametrize("scale", [2, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_random_weights_survive_the_export(scale: int, dtype: torch.dtype) -> None:
+def test_random_weights_survive_the_export(scale: int, dtype: torch.dtype, pixel_format: PixelFormat) -> None:
     network = trained(scale)
-    parity = verify_onnx(to_onnx(deployed_graph(SPEC, network, dtype)), reference_graph(SPEC, network))
+    model = to_onnx(deployed_graph(SPEC, network, dtype, pixel_format))
+    parity = verify_onnx(model, reference_graph(SPEC, network, pixel_format))
     assert parity.max_difference <= 1
     assert len(parity.frames) == 5
 
@@ -112,13 +160,17 @@ def test_half_precision_loses_no_quality(scale: int) -> None:
     assert psnr(np.asarray(answer)[0], hr) == pytest.approx(psnr(upscale(network, lr), hr), abs=0.01)
 
 
-def test_a_model_that_computes_something_else_is_refused() -> None:
+@pytest.mark.parametrize("pixel_format", ["rgb24", "nv12"])
+def test_a_model_that_computes_something_else_is_refused(pixel_format: PixelFormat) -> None:
     network = trained()
     other = trained()
     with torch.no_grad():
         other.get_parameter("tail.bias").add_(0.02)
     with pytest.raises(ParityError, match=r"differs from PyTorch by \d+ grey levels \(allowed: 1\)"):
-        verify_onnx(to_onnx(deployed_graph(SPEC, other)), reference_graph(SPEC, network))
+        verify_onnx(
+            to_onnx(deployed_graph(SPEC, other, pixel_format=pixel_format)),
+            reference_graph(SPEC, network, pixel_format),
+        )
 
 
 def test_a_failed_proof_leaves_the_repository_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +209,15 @@ def test_kernels_mixed_for_each_frame_are_served_one_frame_at_a_time(tmp_path: P
     assert config.max_batch_size == 1
 
 
+def test_one_frame_at_a_time_goes_for_nv12_too(tmp_path: Path) -> None:
+    spec = get("asconvsr")
+    done = export_variant(
+        spec, 2, "clean", pixel_format="nv12", repository=tmp_path, weights=tmp_path, allow_untrained=True
+    )
+    model = onnx.load(done.path / "1" / "model.onnx")
+    assert [value.type.tensor_type.shape.dim[0].dim_value for value in model.graph.input] == [1, 1]
+
+
 def test_a_model_that_the_engine_cannot_run_is_refused_in_one_line() -> None:
     model = to_onnx(deployed_graph(SPEC, trained()))
     for node in model.graph.node:
@@ -189,7 +250,7 @@ def test_a_full_disk_leaves_the_old_variant(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_tensorrt_config_names_the_plan() -> None:
-    text = triton_config("v", "tensorrt", parameters={}, max_batch=4, warm_up=(720, 1280))
+    text = triton_config("v", "tensorrt", "rgb24", parameters={}, max_batch=4, warm_up=(720, 1280))
     config = text_format.Parse(text, model_config_pb2.ModelConfig())
     assert (config.backend, config.default_model_filename) == ("tensorrt", "model.plan")
 
@@ -215,6 +276,9 @@ def test_trtexec_is_the_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     engine, facts = to_engine(onnx.ModelProto(), "fp16", shapes)
     assert b"--maxShapes=lr_frames:8x1080x1920x3" in engine
     assert b"--stronglyTyped" in engine
+    nv12, _ = to_engine(onnx.ModelProto(), "fp16", replace(shapes, pixel_format="nv12"))
+    assert b"--minShapes=lr_frames:1x24x16,colours:1x2x3x4 " in nv12
+    assert b"--maxShapes=lr_frames:8x1620x1920,colours:8x2x3x4 " in nv12
     assert facts["precision"] == "fp16"
     program.write_text('#!/bin/bash\necho "[E] no GPU"\nexit 1\n')
     with pytest.raises(Exception, match=r"trtexec failed: \[E\] no GPU"):
@@ -246,6 +310,33 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], words: str,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "formats"),
+    [
+        (["--model", "runet"], {"rgb24", "nv12"}),
+        (["--model", "runet", "--pixel-format", "nv12"], {"nv12"}),
+        (["--model", "runet", "--pixel-format", "nv12", "--pixel-format", "rgb24"], {"rgb24", "nv12"}),
+        (["--model", "all"], {"rgb24"}),
+        (["--model", "all", "--pixel-format", "nv12"], {"nv12"}),
+    ],
+)
+def test_the_command_exports_these_pixel_formats(
+    arguments: list[str], formats: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def note(*_: object, pixel_format: str, **__: object) -> Exported:
+        asked.append(pixel_format)
+        return Exported(tmp_path, Parity(0, 0.0, ()), 0, trained=True)
+
+    monkeypatch.setattr("export.cli.export_variant", note)
+    done = CliRunner().invoke(app, [*arguments, "--scale", "all", "--repository", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    variants = 2 if "runet" in arguments else sum(len(spec.scales) for spec in specs().values())
+    assert set(asked) == formats
+    assert len(asked) == variants * len(formats)
+
+
 def test_the_command_runs_from_anywhere_and_says_what_it_did(tmp_path: Path) -> None:
     done = subprocess.run(
         [
@@ -269,3 +360,4 @@ def test_the_command_runs_from_anywhere_and_says_what_it_did(tmp_path: Path) -> 
     session = onnxruntime.InferenceSession(tmp_path / "new" / "runet_x2_clean" / "1" / "model.onnx")
     (answer,) = session.run(None, {"lr_frames": np.zeros((1, 33, 47, 3), np.uint8)})
     assert np.asarray(answer).shape == (1, 66, 94, 3)
+    assert (tmp_path / "new" / "runet_x2_clean_nv12" / "1" / "model.onnx").is_file()

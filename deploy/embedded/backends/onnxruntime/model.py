@@ -44,27 +44,33 @@ class _OpenVINO:
         if threads:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self._requests: OrderedDict = OrderedDict()
-        # Raises RuntimeError for a graph whose shapes OpenVINO does not understand.
-        self._model.clone().reshape((1, 48, 96, 3))
+        # Raises RuntimeError for a graph whose shapes OpenVINO does not understand. 48 is a side in every pixel format.
+        sides = {port.any_name: list(port.partial_shape)[1:] for port in self._model.inputs}
+        self._model.clone().reshape(
+            {name: [1, *(48 if each.is_dynamic else each for each in shape)] for name, shape in sides.items()}
+        )
 
-    def infer(self, frames: np.ndarray) -> np.ndarray:
+    def infer(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         # One frame keeps every core busy: a larger batch would only be one more shape to compile and hold.
-        if len(frames) == 1:
-            return self._infer_one(frames)
-        return np.concatenate([self._infer_one(frame[None]).copy() for frame in frames])
+        batch = len(next(iter(inputs.values())))
+        if batch == 1:
+            return self._infer_one(inputs)
+        each = ({name: array[i : i + 1] for name, array in inputs.items()} for i in range(batch))
+        return np.concatenate([self._infer_one(frame).copy() for frame in each])
 
-    def _infer_one(self, frames: np.ndarray) -> np.ndarray:
-        request = self._requests.pop(frames.shape, None)
+    def _infer_one(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        shapes = _shapes(inputs)
+        request = self._requests.pop(shapes, None)
         if request is None:
             # Shapes known at compile time run a third faster than dynamic ones.
             model = self._model.clone()
-            model.reshape(frames.shape)
+            model.reshape(dict(shapes))
             request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
             while len(self._requests) >= _KEPT_SHAPES:
                 self._requests.popitem(last=False)
-        self._requests[frames.shape] = request
+        self._requests[shapes] = request
         # The request's own buffer: good until its next inference.
-        return request.infer({0: frames}, share_inputs=True, share_outputs=True)[0]
+        return request.infer(inputs, share_inputs=True, share_outputs=True)[0]
 
     def release(self) -> None:
         self._requests.clear()
@@ -83,10 +89,10 @@ class _OnnxRuntime:
         options.intra_op_num_threads = self._threads
         return onnxruntime.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
 
-    def infer(self, frames: np.ndarray) -> np.ndarray:
+    def infer(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         if self._session is None:
             self._session = self._open()
-        return self._session.run(None, {self._session.get_inputs()[0].name: frames})[0]
+        return self._session.run(None, inputs)[0]
 
     def release(self) -> None:
         self._session = None
@@ -112,40 +118,50 @@ class _Torch:
         self._torch = torch
         self._cuda = torch.cuda.is_available()
         dtype = torch.float16 if self._cuda else torch.float32
-        graph = deployed_graph(spec, network, dtype).to(memory_format=torch.channels_last)
+        graph = deployed_graph(spec, network, dtype, made.get("pixel_format", "rgb24")).to(
+            memory_format=torch.channels_last
+        )
         self._graph = graph.to("cuda") if self._cuda else graph
         self._recorded: OrderedDict = OrderedDict()
 
-    def infer(self, frames: np.ndarray) -> np.ndarray:
+    def infer(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         torch = self._torch
+        given = {name: torch.from_numpy(np.array(array)) for name, array in inputs.items()}
         with torch.inference_mode():
             if not self._cuda:
-                return self._graph(torch.from_numpy(np.array(frames))).numpy()
-            if frames.shape not in self._recorded:
+                return self._graph(**given).numpy()
+            shapes = _shapes(inputs)
+            if shapes not in self._recorded:
                 while len(self._recorded) >= _KEPT_SHAPES:
                     self._recorded.popitem(last=False)
-                self._recorded[frames.shape] = self._record(frames.shape)
-            still, answer, host, recording = self._recorded[frames.shape]
-            still.copy_(torch.from_numpy(np.array(frames)))
+                self._recorded[shapes] = self._record(given)
+            still, answer, host, recording = self._recorded[shapes]
+            for name, tensor in given.items():
+                still[name].copy_(tensor)
             recording.replay()
             host.copy_(answer)  # waits for the GPU
             return host.numpy()
 
-    def _record(self, shape: tuple) -> tuple:
+    def _record(self, given: dict) -> tuple:
         torch = self._torch
-        still = torch.zeros(shape, dtype=torch.uint8, device="cuda")
+        still = {name: torch.zeros_like(tensor, device="cuda") for name, tensor in given.items()}
         side = torch.cuda.Stream()
         with torch.cuda.stream(side):
             for _ in range(3):
-                answer = self._graph(still)
+                answer = self._graph(**still)
         torch.cuda.synchronize()
         recording = torch.cuda.CUDAGraph()
         with torch.cuda.graph(recording):
-            answer = self._graph(still)
+            answer = self._graph(**still)
         return still, answer, torch.empty(answer.shape, dtype=torch.uint8, pin_memory=True), recording
 
     def release(self) -> None:
         self._recorded.clear()
+
+
+def _shapes(inputs: dict[str, np.ndarray]) -> tuple:
+    """What an engine is compiled for."""
+    return tuple((name, array.shape) for name, array in inputs.items())
 
 
 def _engine(path: Path) -> "_OpenVINO | _OnnxRuntime | _Torch":
@@ -185,7 +201,7 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         file = config.get("default_model_filename") or "model.onnx"
         path = Path(args["model_repository"], args["model_version"], file)
-        self._input = config["input"][0]["name"]
+        self._inputs = [each["name"] for each in config["input"]]
         self._output = config["output"][0]["name"]
         self._engine = _engine(path)
         self._lock = threading.Lock()
@@ -205,7 +221,8 @@ class TritonPythonModel:
 
     def _answer(self, request: "pb_utils.InferenceRequest", *, alone: bool) -> "pb_utils.InferenceResponse":
         try:
-            frames = self._engine.infer(pb_utils.get_input_tensor_by_name(request, self._input).as_numpy())
+            tensors = {name: pb_utils.get_input_tensor_by_name(request, name) for name in self._inputs}
+            frames = self._engine.infer({name: tensor.as_numpy() for name, tensor in tensors.items()})
             # Triton reads the answers after the last of them is made, and an engine's buffer holds one.
             return pb_utils.InferenceResponse([pb_utils.Tensor(self._output, frames if alone else frames.copy())])
         except Exception as error:
