@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 _COLOURS = ("#2a6fdb", "#d1495b")
 # Text stays text, and the same numbers give the same file.
 _STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "upscale", "font.size": 9}
-_ABOVE, _BELOW = (4, 3), (4, -9)
+_ABOVE, _BELOW, _ASIDE = (4, 3), (4, -9), (4, 0)
 
 
 def scatter(
@@ -46,10 +46,13 @@ def bars(groups: Mapping[str, Sequence[tuple[str, float, float]]], path: Path, *
         panels = figure.subplots(1, len(groups), squeeze=False)[0]
         for axes, (name, rows), colour in zip(panels, groups.items(), _COLOURS, strict=False):
             whiskers = [[0.0] * len(rows), [max(0.0, end - length) for _, length, end in rows]]
-            drawn = axes.barh([row[0] for row in rows], [row[1] for row in rows], color=colour)
+            axes.barh([row[0] for row in rows], [row[1] for row in rows], color=colour)
             axes.errorbar([row[1] for row in rows], range(len(rows)), xerr=whiskers, fmt="none", ecolor="#444444")
-            axes.bar_label(drawn, labels=[f"{row[1]:.1f}" for row in rows], label_type="center", color="white")
+            for number, (_, length, end) in enumerate(rows):
+                beyond = (max(length, end), number)
+                axes.annotate(f"{length:.1f}", beyond, _ASIDE, textcoords="offset points", va="center")
             axes.invert_yaxis()
+            axes.margins(x=0.12)
             axes.set(title=name, xlabel=x)
             axes.grid(visible=True, axis="x", linewidth=0.3, alpha=0.6)
             axes.set_axisbelow(True)

@@ -153,7 +153,7 @@ def _measure(repository: Path, effort: Effort, *, peers: bool) -> dict[str, Any]
             for load in track(_LOADS, "open loop", console=_progress())
             for rate in [load * unary[0].frames_per_s(max(CLIENTS))]
         ]
-        versions = _versions(triton_version(triton.url))
+        versions = _versions(triton_version(triton.url), peers=peers)
         return {"versions": versions, "ways": [as_dict(row) for row in rows], "open_loop": loads}
 
 
@@ -206,19 +206,10 @@ def _progress() -> Console:
     return Console(stderr=True)
 
 
-def _versions(triton: str) -> dict[str, str]:
+def _versions(triton: str, *, peers: bool) -> dict[str, str]:
     packages = ("grpcio", "numpy", "onnxruntime", "tritonclient")
-    pinned = [line.split("==") for line in (ROOT / "benchmark" / "peers" / "requirements.txt").read_text().split()]
-    return {
-        "python": platform.python_version(),
-        "tritonserver": triton,
-        **{package: version(package) for package in packages},
-        **{
-            name: known
-            for name, known in (pair for pair in pinned if len(pair) == 2)
-            if name in ("litserve", "bentoml")
-        },
-    }
+    ours = {package: version(package) for package in packages}
+    return {"python": platform.python_version(), "tritonserver": triton, **ours, **(others.versions() if peers else {})}
 
 
 def _show(report: Mapping[str, Any]) -> None:

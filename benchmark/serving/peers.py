@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -52,6 +53,13 @@ def check_installed() -> None:
     """
     if not all((ENVIRONMENT / "bin" / peer.command[0]).exists() for peer in PEERS):
         raise BenchmarkError(f"no peers in {ENVIRONMENT.name}: run 'make peers', or leave them out with --no-peers")
+
+
+def versions() -> dict[str, str]:
+    """Of the peers, as they are pinned."""
+    pinned = re.findall(r"^(\S+)==(\S+)$", (_APPS / "requirements.txt").read_text(), re.MULTILINE)
+    names = {peer.name for peer in PEERS}
+    return {name: version for name, version in pinned if name in names}
 
 
 @contextmanager

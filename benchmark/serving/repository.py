@@ -49,8 +49,8 @@ def _config(name: str, pixel_format: str) -> str:
         config.input.add(name="colours", data_type=model_config_pb2.TYPE_FP32, dims=[2, 3, 4])
     config.output.add(name="sr_frames", data_type=model_config_pb2.TYPE_UINT8, dims=dims)
     config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
-    # No dynamic batcher: when requests follow each other within milliseconds, Triton 2.51's lets one in ten of them wait
-    # for half a second.
+    # No dynamic batcher: where requests follow each other within milliseconds, Triton 2.51's lets one in ten of them
+    # wait for half a second.
     parameters = {"model": "identity", "scale": str(SCALE), "profile": "clean", "trained": "true"}
     for key, value in {**parameters, "pixel_format": pixel_format}.items():
         config.parameters[key].string_value = value
