@@ -52,7 +52,7 @@ def bars(groups: Mapping[str, Sequence[tuple[str, float, float]]], path: Path, *
                 beyond = (max(length, end), number)
                 axes.annotate(f"{length:.1f}", beyond, _ASIDE, textcoords="offset points", va="center")
             axes.invert_yaxis()
-            axes.margins(x=0.12)
+            axes.margins(x=0.2)
             axes.set(title=name, xlabel=x)
             axes.grid(visible=True, axis="x", linewidth=0.3, alpha=0.6)
             axes.set_axisbelow(True)
