@@ -54,9 +54,9 @@ proto: $(READY)  ## generate upscale_client/v1 from proto/
 	$(BIN)/python -m grpc_tools.protoc -I upscale_client/v1=proto/upscale/v1 \
 	  --python_out=. --pyi_out=. --grpc_python_out=. upscale_client/v1/upscale.proto
 
-bench: $(READY)  ## one frame through the gateway against tritonclient alone, side by side
+bench: $(READY) peers  ## a frame by every way through the service, beside its peers, into out/serving.*
 	test -d model_repository/runet_x3_clean || $(BIN)/python export/ --model runet
-	$(BIN)/python -m benchmark overhead $(ARGS)
+	$(BIN)/python -m benchmark serving --quick --output out/serving --page out/serving.md $(ARGS)
 
 # An environment of their own: their packages and ours do not agree.
 peers: .venv-peers/.ready  ## make .venv-peers with LitServe and BentoML, which `benchmark serving` measures beside us

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from benchmark import complexity, engines, overhead, quality, runtime, zoo
+from benchmark import complexity, engines, quality, runtime, zoo
 from benchmark.errors import BenchmarkError
 from benchmark.serving import command as serving
 from deploy.embedded import EmbeddedTritonError
@@ -26,7 +26,6 @@ app.command("complexity")(complexity.command)
 app.command("models")(zoo.command)
 app.command("quality")(quality.command)
 app.command("runtime")(runtime.command)
-app.command("overhead")(overhead.command)
 app.command("serving")(serving.command)
 app.command("engines")(engines.command)
 
