@@ -42,7 +42,7 @@ from deploy.local import REPOSITORY, ROOT, LocalStack
 
 # RUNet takes as long by every way as it takes; these are enough to see what the serving adds.
 _RUNET_WAYS = {"in_process", "triton_shm", "gateway_unary_rgb24", "gateway_stream_rgb24", "litserve", "bentoml"}
-_LOADS = (0.5, 0.8, 1.2, 2.0)
+_LOADS = (0.5, 0.9, 1.5, 3.0)
 """Rates of the open loop, in times of what four clients in a closed loop get."""
 
 
