@@ -54,16 +54,24 @@ proto: $(READY)  ## generate upscale_client/v1 from proto/
 	$(BIN)/python -m grpc_tools.protoc -I upscale_client/v1=proto/upscale/v1 \
 	  --python_out=. --pyi_out=. --grpc_python_out=. upscale_client/v1/upscale.proto
 
-bench: $(READY)  ## one frame through the gateway against tritonclient alone, side by side
+bench: $(READY) peers  ## a frame by every way through the service, beside its peers, into out/serving.*
 	test -d model_repository/runet_x3_clean || $(BIN)/python export/ --model runet
-	$(BIN)/python -m benchmark overhead $(ARGS)
+	$(BIN)/python -m benchmark serving --quick --output out/serving --page out/serving.md $(ARGS)
+
+# An environment of their own: their packages and ours do not agree.
+peers: .venv-peers/.ready  ## make .venv-peers with LitServe and BentoML, which `benchmark serving` measures beside us
+
+.venv-peers/.ready: benchmark/peers/requirements.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --requirement $<
+	touch $@
 
 lock: $(READY)  ## write the versions installed now to constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+cpu$$//; s/ @ .*//' > constraints.txt
 
 clean:  ## remove everything that was made
-	rm -rf $(VENV) out dist build .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-peers out dist build .pytest_cache .ruff_cache .import_linter_cache
 	find model_repository -mindepth 1 -not -name README.md -delete
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo serve test lint format proto bench lock clean
+.PHONY: help setup demo serve test lint format proto bench peers lock clean

@@ -6,8 +6,9 @@ import sys
 
 import typer
 
-from benchmark import complexity, engines, overhead, quality, runtime, zoo
+from benchmark import complexity, engines, quality, runtime, zoo
 from benchmark.errors import BenchmarkError
+from benchmark.serving import command as serving
 from deploy.embedded import EmbeddedTritonError
 from deploy.local import LocalStackError
 from models.registry import UnknownModelError, UnsupportedScaleError
@@ -25,7 +26,7 @@ app.command("complexity")(complexity.command)
 app.command("models")(zoo.command)
 app.command("quality")(quality.command)
 app.command("runtime")(runtime.command)
-app.command("overhead")(overhead.command)
+app.command("serving")(serving.command)
 app.command("engines")(engines.command)
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def command(
     chosen = list(specs().values()) if model == "all" else [get(model)]
     jobs = [(spec, scale) for scale in PROTOCOL_SIZES for spec in chosen if scale in spec.scales]
     report: dict[str, Any] = {
-        "device": _device_name(place),
+        "device": device_name(place),
         "precision": precision,
         "date": datetime.now(UTC).date().isoformat(),
         "torch": torch.__version__,
@@ -249,7 +249,8 @@ def _status_kb(name: str) -> int:
     return int(line.split()[1])
 
 
-def _device_name(device: Device) -> str:
+def device_name(device: Device) -> str:
+    """What the measurements are of."""
     if device is Device.CUDA:
         return torch.cuda.get_device_name()
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
