@@ -23,7 +23,6 @@ def triton_config(
     parameters: dict[str, str],
     max_batch: int,
     warm_up: tuple[int, int],
-    queue_size: int = 64,
     instances: int = 1,
 ) -> str:
     """The text of a variant's config.pbtxt.
@@ -35,8 +34,6 @@ def triton_config(
         parameters: what else the gateway needs to know of the variant: model, scale, profile. Engines ignore them.
         max_batch: the most frames in one inference.
         warm_up: height and width of the frame that Triton infers before it calls the model ready.
-        queue_size: the most requests that wait inside Triton. The gateway forms the batches; Triton's dynamic batcher
-            passes them through without delay, and is there because only it bounds Triton's queue.
         instances: copies of the model on each GPU, or on the CPU.
     """
     config = model_config_pb2.ModelConfig(
@@ -54,9 +51,7 @@ def triton_config(
     config.instance_group.add(count=instances, kind=model_config_pb2.ModelInstanceGroup.KIND_AUTO)
     for key, value in {**parameters, "pixel_format": pixel_format}.items():
         config.parameters[key].string_value = value
-    policy = config.dynamic_batching.default_queue_policy
-    policy.max_queue_size = queue_size
-    config.dynamic_batching.max_queue_delay_microseconds = 0
+    # No dynamic batcher: the gateway forms the batches, and Triton's sometimes lets a request wait for half a second.
     inputs = config.model_warmup.add(name="one_frame", batch_size=1).inputs
     for declared in config.input:
         inputs[declared.name].data_type = declared.data_type

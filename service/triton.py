@@ -19,7 +19,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from service.catalog import Variant
-from service.errors import BackendUnavailableError, InternalError, OverloadedError, RegionInvalidError
+from service.errors import BackendUnavailableError, InternalError, RegionInvalidError
 from service.frames import SHARED_MEMORY, FrameStore, Region
 from service.scheduler import Batch
 
@@ -229,8 +229,6 @@ class Triton:
         status, message = str(error.status()), str(error.message())
         if status == "StatusCode.NOT_FOUND" or "unknown model" in message or "is not ready" in message:
             return BackendUnavailableError(f"Triton at {self.url} does not hold {variant.name} now")
-        if "maximum queue size" in message:
-            return OverloadedError(f"Triton's queue for {variant.name} is full; try again later")
         if status in _GONE:
             # The call ended without Triton's word: it may still be at work on these slots.
             batch.retire()

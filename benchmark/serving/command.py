@@ -30,7 +30,6 @@ from benchmark.serving.ways import (
     Way,
     gateway_ways,
     identity_in_process,
-    missing_in_sdk,
     onnx_in_process,
     peer_way,
     triton_version,
@@ -39,6 +38,7 @@ from benchmark.serving.ways import (
 from deploy.embedded import EmbeddedTriton
 from deploy.embedded.server import free_port
 from deploy.local import REPOSITORY, ROOT, LocalStack
+from upscale_client import keep_large_buffers
 
 # RUNet takes as long by every way as it takes; these are enough to see what the serving adds.
 _RUNET_WAYS = {"in_process", "triton_shm", "gateway_unary_rgb24", "gateway_stream_rgb24", "litserve", "bentoml"}
@@ -81,6 +81,7 @@ def command(
     """What a frame costs through the service, by every way in, beside tritonclient, ONNX Runtime and other servers."""
     if peers:
         others.check_installed()
+    keep_large_buffers()  # in this process are all the clients: ours, tritonclient's, the peers'
     effort = QUICK if quick else FULL
     if rounds:
         effort = Effort(dict.fromkeys(effort.rounds, rounds), effort.closed_s, effort.passes, effort.open_s)
@@ -97,7 +98,6 @@ def command(
         + (f" --seconds {seconds:g}" if seconds else ""),
         "effort": asdict(effort),
         **_measure(repository, effort, peers=peers),
-        "missing": [{"way": way, "why": why} for way, why in missing_in_sdk().items()],
     }
     report["ratios"] = ratios(report["ways"])
     report["targets"] = {name: {"side": side, "value": value} for name, (side, value) in TARGETS.items()}
@@ -118,8 +118,7 @@ def _measure(repository: Path, effort: Effort, *, peers: bool) -> dict[str, Any]
     threads = os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="upscale-benchmark-")))
-        formats = ["rgb24"] if "gateway_unary_nv12" in missing_in_sdk() else ["rgb24", "nv12"]
-        models = make_repository(folder / "models", repository, formats)
+        models = make_repository(folder / "models", repository, ["rgb24", "nv12"])
         network = models / RUNET / "1" / "model.onnx"
         settings: dict[str, object] = {"port": free_port(), "metrics_port": free_port(), "log_level": "WARNING"}
         # The engine that the others have, too.

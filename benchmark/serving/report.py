@@ -144,8 +144,6 @@ def table(report: Mapping[str, Any], chart: str) -> str:
         f"| {row['failed']} | {_scaled(row['p50_ms'])} | {_scaled(row['p99_ms'])} |"
         for row in report["open_loop"]
     ]
-    if report["missing"]:
-        lines += ["", "Not measured:", "", *(f"- `{each['way']}`: {each['why']}" for each in report["missing"])]
     return "\n".join(lines) + "\n"
 
 

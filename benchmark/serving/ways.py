@@ -6,7 +6,6 @@ What the SDK offers is used here and nowhere else in this package.
 from __future__ import annotations
 
 import http.client
-import inspect
 import itertools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -25,7 +24,7 @@ from tritonclient.utils import shared_memory
 from benchmark.errors import BenchmarkError
 from benchmark.serving.frames import HEIGHT, WIDTH
 from benchmark.serving.repository import MARK_BYTES, SCALE, variant
-from upscale_client import OverloadedError, UpscaleClient
+from upscale_client import OverloadedError, PixelFormat, UpscaleClient
 
 Pixels = NDArray[np.uint8]
 Ask = Callable[[Iterable[Pixels]], Iterator[Pixels]]
@@ -58,30 +57,17 @@ class Way:
 
 
 def gateway_ways(address: str, model: str) -> list[Way]:
-    """The ways through the gateway that the SDK has."""
-    rgb, nv12 = "rgb24", "nv12"
+    """The ways through the gateway."""
+    rgb: PixelFormat = "rgb24"
+    nv12: PixelFormat = "nv12"
     unary, stream, shared = (partial(each, address, model) for each in (_unary, _stream, _shared))
-    ways = [
+    return [
         Way("gateway_unary_rgb24", "gateway, RGB24", model, "gateway", partial(unary, rgb)),
         Way("gateway_unary_nv12", "gateway, NV12", model, "gateway", partial(unary, nv12), nv12),
         Way("gateway_stream_rgb24", "gateway, stream", model, "gateway", partial(stream, rgb), turn=_STREAM_TURN),
         Way("gateway_shm_rgb24", "gateway, shared memory", model, "gateway", partial(shared, rgb)),
         Way("gateway_shm_nv12", "gateway, shared memory, NV12", model, "gateway", partial(shared, nv12), nv12),
     ]
-    missing = missing_in_sdk()
-    return [way for way in ways if way.name not in missing]
-
-
-def missing_in_sdk() -> dict[str, str]:
-    """The ways through the gateway that this SDK does not have, and what it lacks for them."""
-    missing: dict[str, str] = {}
-    if "pixel_format" not in inspect.signature(UpscaleClient.upscale).parameters:
-        missing["gateway_unary_nv12"] = "UpscaleClient.upscale has no pixel_format"
-    if not hasattr(UpscaleClient, "stream"):
-        missing["gateway_stream_rgb24"] = "UpscaleClient has no stream"
-    if not hasattr(UpscaleClient, "shared_frames"):
-        missing |= dict.fromkeys(("gateway_shm_rgb24", "gateway_shm_nv12"), "UpscaleClient has no shared_frames")
-    return missing
 
 
 def triton_ways(url: str, model: str) -> list[Way]:
@@ -129,37 +115,35 @@ def onnx_in_process(path: Path, threads: int) -> Way:
 
 
 @contextmanager
-def _unary(address: str, model: str, pixel_format: str) -> Generator[Ask]:
-    chosen = {} if pixel_format == "rgb24" else {"pixel_format": pixel_format}
-    with _client(address) as client:
-        yield lambda frames: (client.upscale(frame, scale=SCALE, model=model, **chosen).array for frame in frames)
+def _unary(address: str, model: str, pixel_format: PixelFormat) -> Generator[Ask]:
+    with UpscaleClient(address) as client:
+        yield lambda frames: (
+            client.upscale(frame, scale=SCALE, model=model, pixel_format=pixel_format).array for frame in frames
+        )
 
 
 @contextmanager
-def _stream(address: str, model: str, pixel_format: str) -> Generator[Ask]:
-    chosen = {"model": model, "scale": SCALE, "pixel_format": pixel_format, "window": WINDOW}
-    with _client(address) as client:
-        yield lambda frames: (answer.array for answer in client.stream(frames, **chosen))
+def _stream(address: str, model: str, pixel_format: PixelFormat) -> Generator[Ask]:
+    with UpscaleClient(address) as client:
+        yield lambda frames: (
+            answer.array
+            for answer in client.stream(frames, model=model, scale=SCALE, pixel_format=pixel_format, window=WINDOW)
+        )
 
 
 @contextmanager
-def _shared(address: str, model: str, pixel_format: str) -> Generator[Ask]:
+def _shared(address: str, model: str, pixel_format: PixelFormat) -> Generator[Ask]:
     def upscale(frames: Iterable[Pixels]) -> Iterator[Pixels]:
         for frame in frames:
-            shared.input[:] = frame
+            shared.inputs[0][:] = frame
             shared.upscale()
-            yield shared.output
+            yield shared.outputs[0]
 
-    chosen = {"scale": SCALE, "model": model, "pixel_format": pixel_format}
-    with _client(address) as client, client.shared_frames(WIDTH, HEIGHT, **chosen) as shared:
+    with (
+        UpscaleClient(address) as client,
+        client.shared_frames(WIDTH, HEIGHT, scale=SCALE, model=model, pixel_format=pixel_format) as shared,
+    ):
         yield upscale
-
-
-@contextmanager
-def _client(address: str) -> Generator[Any]:
-    # Untyped: the ways are looked for in the SDK at run time.
-    with UpscaleClient(address) as client:
-        yield client
 
 
 @contextmanager
