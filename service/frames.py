@@ -127,6 +127,7 @@ class Span:
     @property
     def view(self) -> memoryview:
         """Its memory, writable."""
+        self.region.check()
         return self.region.view(self.offset, self.size)
 
     @property

@@ -72,7 +72,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 log.exception("%s failed. This is a bug.", method)
                 await _abort(context, InternalError("internal error; the server's log says more"))
             finally:
-                self._metrics.rpc_handled(service, name, code, time.perf_counter() - began)
+                seconds = time.perf_counter() - began
+                # Counting can wait until the answer is on its way.
+                asyncio.get_running_loop().call_soon(self._metrics.rpc_handled, service, name, code, seconds)
 
         return call
 

@@ -160,7 +160,9 @@ class FrameLine:
         except Exception:
             self._metrics.frame_failed(method, variant_name, InternalError.code.name)
             raise
-        self._metrics.frame_done(method, variant.name, clock, wish.budget_s)
+        # Counting can wait until the answer is on its way.
+        seconds = dict(clock.seconds)
+        asyncio.get_running_loop().call_soon(self._metrics.frame_done, method, variant.name, seconds, wish.budget_s)
         return answer
 
     async def _reserve(self, deadline: float | None) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
-from service.timing import STAGES, StageClock
+from service.timing import STAGES, Stage
 
 _FRAME_SECONDS = (
     1 / 960, 1 / 480, 1 / 240, 1 / 120, 1 / 90, 1 / 60, 1 / 45, 1 / 30, 1 / 24, 0.0667, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2,
@@ -25,6 +25,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._children: dict[tuple[str, str], tuple[Counter, dict[str, Histogram]]] = {}
         self._frames = Counter(
             "upscale_frames",
             "Frames answered, by gRPC method, variant and gRPC code; the variant is empty if none was chosen.",
@@ -114,16 +115,27 @@ class Metrics:
             registry=self.registry,
         )
 
-    def frame_done(self, method: str, variant: str, clock: StageClock, budget_s: float | None) -> None:
-        """A frame was answered."""
-        self._frames.labels(method, variant, "OK").inc()
+    def frame_done(self, method: str, variant: str, seconds: Mapping[Stage, float], budget_s: float | None) -> None:
+        """A frame was answered; `seconds` are those of its stages."""
+        frames, stages = self._of_variant(method, variant)
+        frames.inc()
+        total = sum(seconds.values())
         for stage in STAGES:
-            self._frame_seconds.labels(variant, stage).observe(clock.seconds[stage])
-        self._frame_seconds.labels(variant, "total").observe(clock.total)
-        own = {} if budget_s is None else {"request": budget_s}
-        for name, seconds in (BUDGETS | own).items():
-            if clock.total > seconds:
+            stages[stage].observe(seconds[stage])
+        stages["total"].observe(total)
+        for name, most in BUDGETS.items():
+            if total > most:
                 self._budget_misses.labels(variant, name).inc()
+        if budget_s is not None and total > budget_s:
+            self._budget_misses.labels(variant, "request").inc()
+
+    def _of_variant(self, method: str, variant: str) -> tuple[Counter, dict[str, Histogram]]:
+        """The children that every frame of a variant needs; looking them up takes as long as counting."""
+        key = (method, variant)
+        if key not in self._children:
+            stages = {stage: self._frame_seconds.labels(variant, stage) for stage in (*STAGES, "total")}
+            self._children[key] = (self._frames.labels(method, variant, "OK"), stages)
+        return self._children[key]
 
     def frame_failed(self, method: str, variant: str, code: str) -> None:
         """A frame was refused or failed."""

@@ -121,7 +121,6 @@ class Regions:
             raise RegionInvalidError(
                 f"{field}: Triton gave no answer on this region and may still write; share another"
             )
-        region.check()
         if offset + size > region.byte_size:
             raise RegionInvalidError(
                 f"{field}.offset is {offset}: {size} bytes from there end behind the region's {region.byte_size}"

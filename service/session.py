@@ -12,6 +12,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from google.protobuf.duration_pb2 import Duration
+
 from service.errors import ReaderTooSlowError, RequestInvalidError, ShuttingDownError, UpscaleError
 from service.line import Answer, FrameLine, Wish
 from service.timing import STAGES, StageClock
@@ -242,4 +244,5 @@ def describe(message: pb.UpscaleResponse | pb.UpscaleStreamResponse, answer: Ans
     message.batch_frames = answer.batch_frames
     message.frame.CopyFrom(answer.frame)
     for stage in STAGES:
-        getattr(message.times, stage).FromNanoseconds(round(answer.clock.seconds[stage] * 1e9))
+        duration: Duration = getattr(message.times, stage)
+        duration.seconds, duration.nanos = divmod(round(answer.clock.seconds[stage] * 1e9), 1_000_000_000)

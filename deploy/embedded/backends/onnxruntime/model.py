@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,20 @@ import triton_python_backend_utils as pb_utils
 _KEPT_SHAPES = 4
 _SCARCE = 0.35  # share of the memory that is still available
 _IDLE_S = 2.0
+
+
+def _one_by_one(infer: Callable, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """A batch, frame by frame: one frame keeps every core busy, and two at once only crowd its cache."""
+    batch = len(next(iter(inputs.values())))
+    if batch == 1:
+        return infer(inputs)
+    answers = None
+    for index in range(batch):
+        answer = infer({name: array[index : index + 1] for name, array in inputs.items()})
+        if answers is None:
+            answers = np.empty((batch, *answer.shape[1:]), answer.dtype)
+        answers[index] = answer[0]
+    return answers
 
 
 class _OpenVINO:
@@ -51,12 +66,7 @@ class _OpenVINO:
         )
 
     def infer(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        # One frame keeps every core busy: a larger batch would only be one more shape to compile and hold.
-        batch = len(next(iter(inputs.values())))
-        if batch == 1:
-            return self._infer_one(inputs)
-        each = ({name: array[i : i + 1] for name, array in inputs.items()} for i in range(batch))
-        return np.concatenate([self._infer_one(frame).copy() for frame in each])
+        return _one_by_one(self._infer_one, inputs)
 
     def _infer_one(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         shapes = _shapes(inputs)
@@ -92,7 +102,8 @@ class _OnnxRuntime:
     def infer(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         if self._session is None:
             self._session = self._open()
-        return self._session.run(None, inputs)[0]
+        session = self._session
+        return _one_by_one(lambda frame: session.run(None, frame)[0], inputs)
 
     def release(self) -> None:
         self._session = None
