@@ -12,6 +12,7 @@ from pydantic_settings import CliApp
 
 from service.app import StartError, serve
 from service.settings import Settings, unknown_variables
+from service.workers import run_workers
 from upscale_client.allocator import keep_large_buffers
 
 log = logging.getLogger("service")
@@ -33,7 +34,10 @@ def main() -> None:
         log.warning("the allocator cannot be tuned here: frames will cost page faults")
     log.info("settings: %s", settings.model_dump_json())
     try:
-        asyncio.run(serve(settings))
+        if settings.workers > 1:
+            run_workers(settings)
+        else:
+            asyncio.run(serve(settings))
     except StartError as error:
         print(f"service: {error}", file=sys.stderr)
         raise SystemExit(2) from None

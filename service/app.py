@@ -38,9 +38,15 @@ class StartError(RuntimeError):
 
 
 class Gateway:
-    """The running service."""
+    """The running service.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: its own.
+        one_of_many: it shares its port with others, and leaves the serving of metrics to their supervisor.
+    """
+
+    def __init__(self, settings: Settings, *, one_of_many: bool = False) -> None:
+        self._one_of_many = one_of_many
         self._settings = settings
         self._metrics = Metrics()
         self._catalog = Catalog(settings.default_model, settings.default_profile, settings.max_output_pixels)
@@ -75,11 +81,12 @@ class Gateway:
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),  # a second gateway on the port is a mistake and shall be told
+                # A second gateway on the port is a mistake and shall be told, unless it is meant.
+                ("grpc.so_reuseport", int(one_of_many)),
             ],
         )
+        self._metrics_server: Any = None
         self.port = 0
-        self.metrics_port = 0
 
     async def start(self) -> None:
         """Listen; ready when Triton is.
@@ -95,20 +102,22 @@ class Gateway:
             self.port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
         except RuntimeError:
             raise StartError(f"cannot listen on {settings.host}:{settings.port}: is another gateway running?") from None
-        try:
-            self._metrics_server, _ = start_http_server(settings.metrics_port, settings.host, self._metrics.registry)
-        except OSError as error:
-            raise StartError(
-                f"cannot listen on {settings.host}:{settings.metrics_port} for metrics: {error.strerror}"
-            ) from None
-        self.metrics_port = self._metrics_server.server_port
+        if not self._one_of_many:
+            try:
+                self._metrics_server, _ = start_http_server(
+                    settings.metrics_port, settings.host, self._metrics.registry
+                )
+            except OSError as error:
+                raise StartError(
+                    f"cannot listen on {settings.host}:{settings.metrics_port} for metrics: {error.strerror}"
+                ) from None
         await self._triton.look()
         self._background = [
             asyncio.create_task(self._triton.watch(settings.triton_poll_s)),
             asyncio.create_task(self._watch_gauges()),
         ]
         await self._server.start()
-        log.info("gRPC on port %d, metrics on port %d, Triton at %s", self.port, self.metrics_port, settings.triton_url)
+        log.info("gRPC on port %d, Triton at %s", self.port, settings.triton_url)
 
     async def stop(self) -> None:
         """Finish what is in flight, then stop: first what takes work, last what shows how it went."""
@@ -123,8 +132,9 @@ class Gateway:
         self._codecs.shutdown()
         self._regions.close()
         await self._triton.close()
-        self._metrics_server.shutdown()
-        self._metrics_server.server_close()
+        if self._metrics_server is not None:
+            self._metrics_server.shutdown()
+            self._metrics_server.server_close()
         log.info("stopped after %.1f s", time.monotonic() - began)
 
     def _serving(self, variants: list[Variant]) -> None:
@@ -150,9 +160,9 @@ class Gateway:
             await asyncio.sleep(_METRICS_EVERY_S)
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, *, one_of_many: bool = False) -> None:
     """Run the gateway until SIGTERM or SIGINT, then stop it gracefully."""
-    gateway = Gateway(settings)
+    gateway = Gateway(settings, one_of_many=one_of_many)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):

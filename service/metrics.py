@@ -1,4 +1,7 @@
-"""Every metric of the gateway, declared in one place. Seconds and bytes; labels from closed sets only."""
+"""Every metric of the gateway, declared in one place. Seconds and bytes; labels from closed sets only.
+
+Gauges say how the values of several workers are made one.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.timing import STAGES, Stage
 
@@ -57,11 +60,13 @@ class Metrics:
             "Frames waiting for an instance of the variant.",
             ("variant",),
             registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self._inflight_frames = Gauge(
             "upscale_inflight_frames",
             "Frames in the gateway.",
             registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self._shed = Counter(
             "upscale_shed",
@@ -75,12 +80,14 @@ class Metrics:
             "Frame slots in shared memory: used; retired (used, and never to be used again); free.",
             ("state",),
             registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self._triton_up = Gauge(
             "upscale_triton_up",
             "1 if the Triton endpoint is reachable.",
             ("endpoint",),
             registry=self.registry,
+            multiprocess_mode="livemin",
         )
         self._started = Counter(
             "grpc_server_started",
@@ -101,18 +108,23 @@ class Metrics:
             buckets=_FRAME_SECONDS,
             registry=self.registry,
         )
-        Info("upscale_build", "What is running.", registry=self.registry).info({"version": version("upscale-client")})
+        build = Gauge(
+            "upscale_build_info", "What is running.", ("version",), registry=self.registry, multiprocess_mode="max"
+        )
+        build.labels(version("upscale-client")).set(1)
 
         self._sessions = Gauge(
             "upscale_sessions",
             "Sessions that are open.",
             ("method",),
             registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self._regions = Gauge(
             "upscale_client_regions",
             "Regions of shared memory that clients share.",
             registry=self.registry,
+            multiprocess_mode="livesum",
         )
 
     def frame_done(self, method: str, variant: str, seconds: Mapping[Stage, float], budget_s: float | None) -> None:

@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     metrics_port: int = Field(default=9464, ge=0, le=65535)
     """The port of /metrics; 0 picks a free one."""
 
+    workers: int = Field(default=1, gt=0)
+    """Gateway processes on the port. Each has its own max_inflight_frames and shared_memory_bytes; their metrics are
+    added up."""
+
     triton_url: str = "127.0.0.1:8001"
     """Host and port of Triton's gRPC endpoint."""
     triton_shared_memory: Literal["auto", "on", "off"] = "auto"
