@@ -332,8 +332,9 @@ class FrameStore:
         try:
             await granted
         except asyncio.CancelledError:
-            if granted in self._waiting:
-                self._waiting.remove(granted)
+            if granted.cancelled():
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(granted)
             else:
                 self.unreserve()  # it was granted as the caller left
             raise
@@ -356,8 +357,10 @@ class FrameStore:
 
     def _wake(self) -> None:
         while self._waiting and self.in_use + self._reserved < self._max_frames:
-            self._reserved += 1
-            self._waiting.popleft().set_result(None)
+            granted = self._waiting.popleft()
+            if not granted.cancelled():  # its caller has just left
+                self._reserved += 1
+                granted.set_result(None)
 
     def _add(self, layout: FrameFormat) -> Lane:
         wanted = self._max_frames * layout.slot_bytes

@@ -89,7 +89,7 @@ class UpscaleServicer:
         session = Session(
             self._line,
             read,
-            context.write,
+            lambda response: _write(context, response),
             max_window=self._settings.max_stream_window,
             write_timeout_s=self._settings.stream_write_timeout_s,
             call_s=context.time_remaining,
@@ -111,7 +111,7 @@ class UpscaleServicer:
             raise NotOfferedError("this service shares no memory with clients: client_shared_memory is off")
         region = self._regions.share(request.name, request.byte_size, request.proof)
         try:
-            await context.write(pb.ShareRegionResponse(handle=region.handle))
+            await _write(context, pb.ShareRegionResponse(handle=region.handle))
             await self._stopping.wait()
         finally:
             self._regions.unshare(region)
@@ -144,6 +144,14 @@ class UpscaleServicer:
                 shared_memory=settings.client_shared_memory,
             ),
         )
+
+
+async def _write(context: _Context, response: object) -> None:
+    """Send a response; to a client that has just gone, it is a call that was cancelled."""
+    try:
+        await context.write(response)
+    except grpc.aio.InternalError:  # gRPC's word for it, when its own cancellation comes too late
+        raise asyncio.CancelledError from None
 
 
 _as_is: Callable[[bytes], bytes] = bytes  # a handler's answer is serialised already; bytes of bytes is no copy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -43,6 +44,18 @@ def metric(gateway: GatewayProcess, name: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
 
+def until_nothing_is_held(gateway: GatewayProcess, slots: int = 16) -> None:
+    """Wait until every slot is free and no session and no client's region is open."""
+    deadline = time.monotonic() + 30
+    while True:
+        free = metric(gateway, 'upscale_slots{state="free"}')
+        open_still = metric(gateway, "upscale_sessions") + metric(gateway, "upscale_client_regions")
+        if free == slots and not open_still:
+            return
+        assert time.monotonic() < deadline, f"{slots - free:g} slots and {open_still:g} sessions or regions were lost"
+        time.sleep(0.1)
+
+
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Triton repository with RUNet x2 and x3, from the weights that are shipped."""
@@ -57,6 +70,15 @@ def triton(repository: Path) -> Iterator[EmbeddedTriton]:
     """The real tritonserver; tests must not harm it."""
     with EmbeddedTriton(repository) as server:
         yield server
+
+
+@pytest.fixture
+def own_triton(repository: Path) -> Iterator[EmbeddedTriton]:
+    """A Triton that may be harmed."""
+    server = EmbeddedTriton(repository)
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

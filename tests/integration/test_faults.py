@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,6 @@ from upscale_client import AsyncUpscaleClient, InternalError, UnavailableError, 
 
 Pixels = NDArray[np.uint8]
 FRAME = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
-
-
-@pytest.fixture
-def own_triton(repository: Path) -> Iterator[EmbeddedTriton]:
-    """A Triton that may be harmed."""
-    server = EmbeddedTriton(repository)
-    server.start()
-    yield server
-    server.stop()
 
 
 def health(gateway: GatewayProcess) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deploy.embedded import EmbeddedTriton
 from deploy.local import GatewayProcess
-from tests.conftest import StartGateway, metric
+from tests.conftest import StartGateway, until_nothing_is_held
 from upscale_client import (
     AsyncUpscaleClient,
     InvalidRequestError,
@@ -25,17 +25,6 @@ from upscale_client import (
 
 Pixels = NDArray[np.uint8]
 FRAMES = [np.random.default_rng(seed).integers(0, 256, (90, 160, 3), dtype=np.uint8) for seed in range(4)]
-
-
-def free_slots(gateway: GatewayProcess) -> float:
-    return metric(gateway, 'upscale_slots{state="free"}')
-
-
-def until_all_slots_are_free(gateway: GatewayProcess) -> None:
-    deadline = time.monotonic() + 10
-    while free_slots(gateway) != 16:
-        assert time.monotonic() < deadline, "a slot was lost"
-        time.sleep(0.05)
 
 
 def test_a_session_answers_what_single_calls_answer_in_order(client: UpscaleClient) -> None:
@@ -112,12 +101,11 @@ def test_a_client_that_leaves_loses_no_slot(triton: EmbeddedTriton, start_gatewa
                 for _ in range(number % 5):
                     next(iter(stream))
         client.upscale(FRAMES[0])
-        until_all_slots_are_free(gateway)
+        until_nothing_is_held(gateway)
     with UpscaleClient(gateway.address) as client:  # leaves without a word
         stream = client.stream(FRAMES * 5, window=4)
         next(iter(stream))
-    until_all_slots_are_free(gateway)
-    assert metric(gateway, "upscale_sessions") == 0
+    until_nothing_is_held(gateway)
     gateway.stop()
 
 
