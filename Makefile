@@ -30,7 +30,7 @@ demo: $(READY)  ## upscale a real frame to 4K, end to end, and show how the time
 	$(BIN)/python -m deploy.demo $(ARGS)
 
 serve: $(READY)  ## embedded Triton and gateway on ports 50051 (gRPC) and 9464 (/metrics), until Ctrl-C
-	test -d model_repository/runet_x3_clean || $(BIN)/python export/ --model runet
+	test -d model_repository/runet_x3_compressed || $(BIN)/python export/ --model runet
 	exec $(BIN)/python -m deploy.local $(ARGS)
 
 test: $(READY) $(BIN)/prometheus  ## every check and every test
@@ -55,7 +55,7 @@ proto: $(READY)  ## generate upscale_client/v1 from proto/
 	  --python_out=. --pyi_out=. --grpc_python_out=. upscale_client/v1/upscale.proto
 
 bench: $(READY) peers  ## a frame by every way through the service, beside its peers, into out/serving.*
-	test -d model_repository/runet_x3_clean || $(BIN)/python export/ --model runet
+	test -d model_repository/runet_x3_compressed || $(BIN)/python export/ --model runet
 	$(BIN)/python -m benchmark serving --quick --output out/serving --page out/serving.md $(ARGS)
 
 # An environment of their own: their packages and ours do not agree.

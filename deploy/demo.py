@@ -74,7 +74,7 @@ def _ask(address: str, lr: NDArray[np.uint8], scale: int) -> Upscaled:
     file = io.BytesIO()
     Image.fromarray(lr).save(file, "PNG")
     with UpscaleClient(address) as client:
-        return client.upscale(file.getvalue(), scale=scale, output="png")
+        return client.upscale(file.getvalue(), scale=scale, profile="clean", output="png")  # as a game renders it
 
 
 def _compare(pictures: dict[str, NDArray[np.uint8]]) -> Image.Image:

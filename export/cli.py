@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,8 @@ from export.errors import ExportError
 from export.exporter import export_variant
 from export.repository import check_writable
 from models.registry import UnknownModelError, UnsupportedScaleError, get, require_scale, specs
-from models.weights import DEFAULT_PROFILE, WEIGHTS_DIR, WeightsError
+from models.spec import ModelSpec
+from models.weights import DEFAULT_PROFILE, PROFILES, WEIGHTS_DIR, Profile, WeightsError, weights_path
 
 REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 
@@ -54,9 +56,14 @@ def export(
     scale: Annotated[_Scale, typer.Option(help="2 (1080p to 4K), 3 (720p to 4K), or every scale it has.")] = _Scale.ALL,
     fmt: Annotated[_Format, typer.Option("--format", help="tensorrt needs TensorRT and a GPU.")] = _Format.ONNX,
     precision: Annotated[_Precision, typer.Option(help="Inside the graph; frames are uint8.")] = _Precision.FP32,
-    profile: Annotated[_Profile, typer.Option(help="Which training: rendered or decoded frames.")] = _Profile(
-        DEFAULT_PROFILE
-    ),
+    profile: Annotated[
+        _Profile | None,
+        typer.Option(
+            help=f"Which training: rendered or decoded frames. By default each that has weights; of 'all' methods "
+            f"{DEFAULT_PROFILE} alone.",
+            show_default=False,
+        ),
+    ] = None,
     pixel_format: Annotated[
         list[_PixelFormat] | None,
         typer.Option(
@@ -78,21 +85,22 @@ def export(
     """Turn trained weights into a checked model in a Triton repository."""
     chosen = list(specs().values()) if model == "all" else [get(model)]
     wanted = pixel_format or ([_PixelFormat.RGB24] if model == "all" else list(_PixelFormat))
-    jobs = [
-        (spec, each, pixels)
+    jobs: list[tuple[ModelSpec, int, Profile, _PixelFormat]] = [
+        (spec, each, trained, pixels)
         for spec in chosen
         for each in (spec.scales if scale is _Scale.ALL else (require_scale(spec, int(scale.value)),))
+        for trained in _profiles(spec, each, profile, weights, every=model != "all")
         for pixels in _PixelFormat
         if pixels in wanted
     ]
     check_writable(repository)
-    for spec, each, pixels in jobs:
-        name = f"{spec.name} x{each} {profile.value} {pixels.value}"
+    for spec, each, trained, pixels in jobs:
+        name = f"{spec.name} x{each} {trained} {pixels.value}"
         with console.status(name) as status:
             done = export_variant(
                 spec,
                 each,
-                profile.value,
+                trained,
                 pixel_format=pixels.value,
                 repository=repository,
                 weights=weights,
@@ -107,6 +115,15 @@ def export(
             f"on {done.parity.share_different:.4%} of the values"
             + ("" if done.trained else "; UNTRAINED: random weights, its pictures mean nothing")
         )
+
+
+def _profiles(spec: ModelSpec, scale: int, wanted: _Profile | None, weights: Path, *, every: bool) -> Sequence[Profile]:
+    if wanted is not None:
+        return [each for each in PROFILES if each == wanted.value]
+    found: list[Profile] = [
+        each for each in PROFILES if not spec.learned or weights_path(spec, scale, each, weights).is_file()
+    ]
+    return found if every and found else [DEFAULT_PROFILE]
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from models.spec import ModelSpec
 Profile = Literal["clean", "compressed"]
 """What the frames went through: `clean` is rendered, `compressed` is decoded from a lossy stream."""
 PROFILES: tuple[Profile, ...] = get_args(Profile)
-DEFAULT_PROFILE: Profile = "clean"
+DEFAULT_PROFILE: Profile = "compressed"
 """Of commands that are told none; `service.settings.default_profile` says the same for requests."""
 
 WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"

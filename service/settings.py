@@ -52,7 +52,7 @@ class Settings(BaseSettings):
 
     default_model: str = "runet"
     """The model of a request that names none."""
-    default_profile: Literal["clean", "compressed"] = "clean"
+    default_profile: Literal["clean", "compressed"] = "compressed"
     """The profile of a request that names none."""
 
     max_output_pixels: int = Field(default=UHD_PIXELS, gt=0)

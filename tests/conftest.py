@@ -90,7 +90,8 @@ def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGat
     running: list[GatewayProcess] = []
 
     def start(triton_url: str, *, wrapper: Sequence[str] = (), **settings: object) -> GatewayProcess:
-        settings = {"port": free_port(), "metrics_port": free_port(), "host": "127.0.0.1", **settings}
+        ports = {"port": free_port(), "metrics_port": free_port()}
+        settings = {**ports, "host": "127.0.0.1", "default_profile": "clean", **settings}
         log = folder / f"gateway-{next(numbers)}.log"
         gateway = GatewayProcess(triton_url, settings, log, wrapper)
         running.append(gateway)

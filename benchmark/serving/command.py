@@ -75,13 +75,17 @@ def command(
     / "docs"
     / "performance.md",
     repository: Annotated[Path, typer.Option(help="A Triton repository with RUNet x2.")] = REPOSITORY,
+    keep_buffers: Annotated[
+        bool, typer.Option("--keep-buffers", help="All clients in a process whose allocator keeps large buffers.")
+    ] = False,
     rounds: Annotated[int, typer.Option(min=0, help="Turns of each way; 0: as many as --quick says, or not.")] = 0,
     seconds: Annotated[float, typer.Option(min=0, help="Of each closed and open loop; 0: likewise.")] = 0,
 ) -> None:
     """What a frame costs through the service, by every way in, beside tritonclient, ONNX Runtime and other servers."""
     if peers:
         others.check_installed()
-    keep_large_buffers()  # in this process are all the clients: ours, tritonclient's, the peers'
+    if keep_buffers:
+        keep_large_buffers()  # in this process are all the clients: ours, tritonclient's, the peers'
     effort = QUICK if quick else FULL
     if rounds:
         effort = Effort(dict.fromkeys(effort.rounds, rounds), effort.closed_s, effort.passes, effort.open_s)
@@ -94,6 +98,7 @@ def command(
         "command": "python -m benchmark serving"
         + (" --quick" if quick else "")
         + ("" if peers else " --no-peers")
+        + (" --keep-buffers" if keep_buffers else "")
         + (f" --rounds {rounds}" if rounds else "")
         + (f" --seconds {seconds:g}" if seconds else ""),
         "effort": asdict(effort),

@@ -10,8 +10,10 @@ from google.protobuf import text_format
 
 from benchmark.errors import BenchmarkError
 from export.triton_config import model_config_pb2
+from models.weights import Profile
 
 SCALE = 2
+PROFILE: Profile = "clean"
 RUNET = "runet_x2_clean"
 MARK_BYTES = 64
 """An identity answer begins with so many of its frame's bytes."""
@@ -21,7 +23,7 @@ _MODEL = Path(__file__).resolve().parent / "identity_model.py"
 
 def variant(model: str, pixel_format: str) -> str:
     """The name of a model in Triton."""
-    return f"{model}_x{SCALE}_clean" + ("" if pixel_format == "rgb24" else f"_{pixel_format}")
+    return f"{model}_x{SCALE}_{PROFILE}" + ("" if pixel_format == "rgb24" else f"_{pixel_format}")
 
 
 def make_repository(folder: Path, exported: Path, pixel_formats: Collection[str]) -> Path:
@@ -51,7 +53,7 @@ def _config(name: str, pixel_format: str) -> str:
     config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
     # No dynamic batcher: where requests follow each other within milliseconds, Triton 2.51's lets one in ten of them
     # wait for half a second.
-    parameters = {"model": "identity", "scale": str(SCALE), "profile": "clean", "trained": "true"}
+    parameters = {"model": "identity", "scale": str(SCALE), "profile": PROFILE, "trained": "true"}
     for key, value in {**parameters, "pixel_format": pixel_format}.items():
         config.parameters[key].string_value = value
     return text_format.MessageToString(config)

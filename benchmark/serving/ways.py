@@ -23,7 +23,7 @@ from tritonclient.utils import shared_memory
 
 from benchmark.errors import BenchmarkError
 from benchmark.serving.frames import HEIGHT, WIDTH
-from benchmark.serving.repository import MARK_BYTES, SCALE, variant
+from benchmark.serving.repository import MARK_BYTES, PROFILE, SCALE, variant
 from upscale_client import OverloadedError, PixelFormat, UpscaleClient
 
 Pixels = NDArray[np.uint8]
@@ -118,7 +118,8 @@ def onnx_in_process(path: Path, threads: int) -> Way:
 def _unary(address: str, model: str, pixel_format: PixelFormat) -> Generator[Ask]:
     with UpscaleClient(address) as client:
         yield lambda frames: (
-            client.upscale(frame, scale=SCALE, model=model, pixel_format=pixel_format).array for frame in frames
+            client.upscale(frame, scale=SCALE, model=model, profile=PROFILE, pixel_format=pixel_format).array
+            for frame in frames
         )
 
 
@@ -127,7 +128,9 @@ def _stream(address: str, model: str, pixel_format: PixelFormat) -> Generator[As
     with UpscaleClient(address) as client:
         yield lambda frames: (
             answer.array
-            for answer in client.stream(frames, model=model, scale=SCALE, pixel_format=pixel_format, window=WINDOW)
+            for answer in client.stream(
+                frames, model=model, scale=SCALE, profile=PROFILE, pixel_format=pixel_format, window=WINDOW
+            )
         )
 
 
@@ -141,7 +144,9 @@ def _shared(address: str, model: str, pixel_format: PixelFormat) -> Generator[As
 
     with (
         UpscaleClient(address) as client,
-        client.shared_frames(WIDTH, HEIGHT, scale=SCALE, model=model, pixel_format=pixel_format) as shared,
+        client.shared_frames(
+            WIDTH, HEIGHT, scale=SCALE, model=model, profile=PROFILE, pixel_format=pixel_format
+        ) as shared,
     ):
         yield upscale
 

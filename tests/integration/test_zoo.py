@@ -15,12 +15,13 @@ import torch
 from deploy.embedded import EmbeddedTriton
 from export.graph import deployed_graph
 from models.registry import specs
-from models.weights import load, untrained, weights_path
+from models.weights import DEFAULT_PROFILE, load, untrained, weights_path
 from tests.conftest import StartGateway
 from upscale_client import UpscaleClient
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIANTS = [(spec, scale) for spec in specs().values() for scale in spec.scales]
+PROFILE = DEFAULT_PROFILE
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -49,11 +50,11 @@ def client(zoo: Path, start_gateway: StartGateway) -> Iterator[UpscaleClient]:
 
 
 def test_every_variant_is_exported_within_one_grey_level(zoo: Path) -> None:
-    assert {path.name for path in zoo.iterdir()} == {f"{spec.name}_x{scale}_clean" for spec, scale in VARIANTS}
+    assert {path.name for path in zoo.iterdir()} == {f"{spec.name}_x{scale}_{PROFILE}" for spec, scale in VARIANTS}
     for spec, scale in VARIANTS:
-        manifest = json.loads((zoo / f"{spec.name}_x{scale}_clean" / "manifest.json").read_text())
+        manifest = json.loads((zoo / f"{spec.name}_x{scale}_{PROFILE}" / "manifest.json").read_text())
         assert manifest["parity"]["max_difference"] <= 1
-        assert manifest["trained"] == (not spec.learned or weights_path(spec, scale, "clean").exists())
+        assert manifest["trained"] == (not spec.learned or weights_path(spec, scale, PROFILE).exists())
         assert (manifest["weights_sha256"] is not None) == (spec.learned and manifest["trained"])
 
 
@@ -62,12 +63,12 @@ def test_every_variant_answers_as_its_network(client: UpscaleClient) -> None:
     wrong: list[str] = []
     for spec, scale in VARIANTS:
         frame = rng.integers(0, 256, (46, 61, 3), dtype=np.uint8)
-        has_weights = not spec.learned or weights_path(spec, scale, "clean").exists()
-        network = load(spec, scale, "clean") if has_weights else untrained(spec, scale)
+        has_weights = not spec.learned or weights_path(spec, scale, PROFILE).exists()
+        network = load(spec, scale, PROFILE) if has_weights else untrained(spec, scale)
         with torch.inference_mode():
             expected = deployed_graph(spec, network)(torch.from_numpy(frame[None]))[0].numpy()
-        answer = client.upscale(frame, model=spec.name, scale=scale, profile="clean")
-        assert answer.variant == f"{spec.name}_x{scale}_clean"
+        answer = client.upscale(frame, model=spec.name, scale=scale, profile=PROFILE)
+        assert answer.variant == f"{spec.name}_x{scale}_{PROFILE}"
         difference = int(np.abs(answer.array.astype(np.int16) - expected).max())
         if difference > 1:
             wrong.append(f"{answer.variant}: {difference} grey levels")
@@ -77,7 +78,7 @@ def test_every_variant_answers_as_its_network(client: UpscaleClient) -> None:
 def test_random_weights_are_told_from_trained_ones(client: UpscaleClient) -> None:
     trained = {(served.model, served.scale): served.trained for served in client.list_models()}
     assert trained == {
-        (spec.name, scale): not spec.learned or weights_path(spec, scale, "clean").exists() for spec, scale in VARIANTS
+        (spec.name, scale): not spec.learned or weights_path(spec, scale, PROFILE).exists() for spec, scale in VARIANTS
     }
     assert trained["runet", 2]
     assert trained["bicubic", 3]

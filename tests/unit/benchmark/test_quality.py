@@ -106,8 +106,8 @@ def test_all_that_have_weights_make_a_page(pictures: Path, tmp_path: Path) -> No
         (["--images", "/nowhere"], "benchmark: no pictures in /nowhere: name a folder"),
         (["--profile", "odd"], "benchmark: unknown profile 'odd'; known are: clean, compressed"),
         (["--model", "qqcoin", "--scale", "3"], "benchmark: model 'qqcoin' has no x3; its scales are: x2"),
-        (["--weights", "/nowhere"], "benchmark: no weights at /nowhere/runet_x2_clean.safetensors: train"),
-        (["--weights", "/nowhere", "--model", "all"], "benchmark: no weights for profile 'clean' in /nowhere"),
+        (["--weights", "/nowhere"], "benchmark: no weights at /nowhere/runet_x2_compressed.safetensors: train"),
+        (["--weights", "/nowhere", "--model", "all"], "benchmark: no weights for profile 'compressed' in /nowhere"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(arguments: list[str], words: str, pictures: Path) -> None:

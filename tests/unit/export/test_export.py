@@ -290,7 +290,7 @@ def test_trtexec_is_the_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (["--model", "nope"], "export: unknown model 'nope'; known are: "),
         (
             ["--model", "runet", "--weights", "/nowhere"],
-            "export: no weights at /nowhere/runet_x2_clean.safetensors: train",
+            "export: no weights at /nowhere/runet_x2_compressed.safetensors: train",
         ),
         (
             ["--model", "runet", "--repository", "/proc/nowhere"],
@@ -310,30 +310,36 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], words: str,
 
 
 @pytest.mark.parametrize(
-    ("arguments", "formats"),
+    ("arguments", "profiles", "formats"),
     [
-        (["--model", "runet"], {"rgb24", "nv12"}),
-        (["--model", "runet", "--pixel-format", "nv12"], {"nv12"}),
-        (["--model", "runet", "--pixel-format", "nv12", "--pixel-format", "rgb24"], {"rgb24", "nv12"}),
-        (["--model", "all"], {"rgb24"}),
-        (["--model", "all", "--pixel-format", "nv12"], {"nv12"}),
+        (["--model", "runet"], {"clean", "compressed"}, {"rgb24", "nv12"}),
+        (["--model", "runet", "--weights", "/nowhere"], {"compressed"}, {"rgb24", "nv12"}),
+        (["--model", "bicubic", "--weights", "/nowhere"], {"clean", "compressed"}, {"rgb24", "nv12"}),
+        (["--model", "runet", "--profile", "clean", "--pixel-format", "nv12"], {"clean"}, {"nv12"}),
+        (
+            ["--model", "runet", "--pixel-format=nv12", "--pixel-format=rgb24"],
+            {"clean", "compressed"},
+            {"rgb24", "nv12"},
+        ),
+        (["--model", "all"], {"compressed"}, {"rgb24"}),
+        (["--model", "all", "--profile", "clean", "--pixel-format", "nv12"], {"clean"}, {"nv12"}),
     ],
 )
-def test_the_command_exports_these_pixel_formats(
-    arguments: list[str], formats: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_command_exports_these_profiles_and_pixel_formats(
+    arguments: list[str], profiles: set[str], formats: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    asked: list[tuple[str, str]] = []
 
-    def note(*_: object, pixel_format: str, **__: object) -> Exported:
-        asked.append(pixel_format)
+    def note(spec: object, scale: int, profile: str, *, pixel_format: str, **_: object) -> Exported:
+        asked.append((profile, pixel_format))
         return Exported(tmp_path, Parity(0, 0.0, ()), 0, trained=True)
 
     monkeypatch.setattr("export.cli.export_variant", note)
     done = CliRunner().invoke(app, [*arguments, "--scale", "all", "--repository", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    variants = 2 if "runet" in arguments else sum(len(spec.scales) for spec in specs().values())
-    assert set(asked) == formats
-    assert len(asked) == variants * len(formats)
+    networks = sum(len(spec.scales) for spec in specs().values()) if "all" in arguments else 2
+    assert set(asked) == {(profile, pixels) for profile in profiles for pixels in formats}
+    assert len(asked) == networks * len(profiles) * len(formats)
 
 
 def test_the_command_runs_from_anywhere_and_says_what_it_did(tmp_path: Path) -> None:
