@@ -6,13 +6,14 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from export.colour import colour_maps as exported_maps
 from service import codec
 from service.colour import colour_maps
 from service.errors import FrameInvalidError, RequestInvalidError
@@ -258,3 +259,6 @@ def test_colour_maps_are_what_the_standards_say(matrix: pb.ColourMatrix, full: b
     # Green's share of luma, from the standards.
     green = {pb.COLOUR_MATRIX_BT709: 0.7152, pb.COLOUR_MATRIX_BT601: 0.587}[matrix]
     assert np.isclose((to_yuv @ [0, 255, 0, 1])[0], black + (white - black) * green, atol=0.01)
+    # What the exported graphs were proved with.
+    name: Literal["bt709", "bt601"] = "bt709" if matrix == pb.COLOUR_MATRIX_BT709 else "bt601"
+    assert np.allclose(colour_maps(matrix, full), exported_maps(name, full), atol=1e-4)
