@@ -76,8 +76,10 @@ class Gateway:
         self._background: list[asyncio.Task[None]] = []
         self._server = grpc.aio.server(
             interceptors=[CallInterceptor(self._metrics)],
-            # The outer limit. The inner one, max_inflight_frames, answers better, but only after reading a message.
-            maximum_concurrent_rpcs=4 * settings.max_inflight_frames + 16,
+            # The outer limit. The inner ones answer better, but only after reading a message.
+            maximum_concurrent_rpcs=(
+                4 * settings.max_inflight_frames + settings.max_sessions + settings.max_client_regions + 16
+            ),
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", -1),

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from service.catalog import Catalog
-from service.errors import NotOfferedError
+from service.errors import NotOfferedError, OverloadedError
 from service.interceptors import arrival
 from service.line import PROFILES, FrameLine, Wish
 from service.metrics import Metrics
@@ -81,6 +81,10 @@ class UpscaleServicer:
 
     async def UpscaleStream(self, requests: object, context: _Context) -> None:  # noqa: N802
         """Frames in, enlarged frames out, in order."""
+        if len(self._sessions) >= self._settings.max_sessions:
+            raise OverloadedError(
+                f"{self._settings.max_sessions} sessions are open already, the most allowed; try again later"
+            )
 
         async def read() -> Framed[pb.UpscaleStreamRequest] | None:
             request = await context.read()

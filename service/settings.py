@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     written to it (ShareRegion)."""
     max_client_regions: int = Field(default=64, gt=0)
     """Regions that clients share at once."""
+    max_sessions: int = Field(default=32, gt=0)
+    """Sessions that are open at once."""
     max_stream_window: int = Field(default=4, gt=0)
     """The most frames of one session that are worked on at once; what each may take of max_inflight_frames."""
     stream_write_timeout_s: float = Field(default=30.0, gt=0)

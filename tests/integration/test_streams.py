@@ -16,6 +16,7 @@ from tests.conftest import StartGateway, until_nothing_is_held
 from upscale_client import (
     AsyncUpscaleClient,
     InvalidRequestError,
+    OverloadedError,
     StreamFrame,
     StreamSummary,
     UnavailableError,
@@ -133,6 +134,19 @@ def test_a_stopping_gateway_answers_what_it_took_and_says_so(
         stopping.join()
         assert told.value.reason == "SHUTTING_DOWN"
         assert time.monotonic() - began < 10, "it waited for the session's client"
+
+
+def test_one_session_too_many_is_refused(triton: EmbeddedTriton, start_gateway: StartGateway) -> None:
+    gateway = start_gateway(triton.url, max_sessions=1)
+    with UpscaleClient(gateway.address) as client:
+        with client.stream(FRAMES * 50) as first:
+            next(first)
+            with pytest.raises(OverloadedError, match="1 sessions are open already"):
+                list(client.stream(FRAMES))
+            client.upscale(FRAMES[0])
+        until_nothing_is_held(gateway)
+        assert len(list(client.stream(FRAMES))) == 4
+    gateway.stop()
 
 
 def test_sessions_share_the_slots_with_single_calls(triton: EmbeddedTriton, start_gateway: StartGateway) -> None:
