@@ -162,7 +162,7 @@ def test_a_batch_depends_on_seed_and_step_alone(pictures: Path) -> None:
 
 
 def test_training_beats_bicubic_on_what_it_saw(pictures: Path, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, steps=150, batch_size=8, ema_decay=0.9)
+    settings = replace(SETTINGS, steps=400, batch_size=8, ema_decay=0.9)
     batches = Batches(load_patches(pictures, 48), 2, settings)
     trainer = Trainer(get("runet"), 2, "clean", settings, runs=tmp_path / "runs")
     trained = trainer.run(batches, [], workers=0)
@@ -296,14 +296,14 @@ def test_every_method_trains(spec: ModelSpec, pictures: Path, tmp_path: Path) ->
 
 def test_pruning_takes_the_channels_that_are_missed_least(pictures: Path) -> None:
     torch.manual_seed(0)
-    network = BicubicPlusPlus(3, channels=10)
+    network = BicubicPlusPlus(3, channels=20)
     batches = [Batches(load_patches(pictures, 48), 3, SETTINGS)[step] for step in range(2)]
     with torch.no_grad():  # four channels of each group that nothing depends on
-        network.tail.weight[:, 6:] = 0
-        network.get_parameter("body.0.weight")[:, 6:] = 0
-        network.get_parameter("body.2.weight")[:, 6:] = 0
-    pruned = prune(network, 6, batches)
-    assert (pruned.tail.in_channels, network.tail.in_channels) == (6, 10)
+        network.tail.weight[:, 16:] = 0
+        network.get_parameter("body.0.weight")[:, 16:] = 0
+        network.get_parameter("body.2.weight")[:, 16:] = 0
+    pruned = prune(network, 16, batches)
+    assert (pruned.tail.in_channels, network.tail.in_channels) == (16, 20)
 
     def loss(each: nn.Module) -> float:
         with torch.no_grad():
