@@ -17,7 +17,7 @@ import grpc
 import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from deploy.embedded.server import EmbeddedTriton, EmbeddedTritonError, die_with_parent
+from deploy.embedded.server import LIFELINE, EmbeddedTriton, EmbeddedTritonError
 from service.settings import Settings, env_name
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,14 +77,13 @@ class GatewayProcess:
                 raise LocalStackError(f"port {self.port} is taken: set UPSCALE_PORT to another")
         output = self._log.open("ab") if self._log else None
         self._process = subprocess.Popen(
-            [*self._wrapper, sys.executable, "-m", "service"],
+            [*LIFELINE, *self._wrapper, sys.executable, "-m", "service"],
             cwd=ROOT,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C reaches us alone; we stop the parts in order
-            preexec_fn=die_with_parent,
         )
         if output:
             output.close()

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from benchmark.errors import BenchmarkError
-from deploy.embedded.server import die_with_parent, free_port
+from deploy.embedded.server import LIFELINE, free_port
 from deploy.local import ROOT
 
 ENVIRONMENT = ROOT / ".venv-peers"
@@ -80,7 +80,7 @@ def serving(peer: Peer, model: str, threads: int) -> Generator[tuple[int, int]]:
         log = Path(folder) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [str(ENVIRONMENT / "bin" / program), *arguments],
+                [*LIFELINE, str(ENVIRONMENT / "bin" / program), *arguments],
                 env=os.environ
                 | {"PEER_MODEL": model, "PEER_THREADS": str(threads), "PEER_PORT": str(port)}
                 | {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": "True"},
@@ -89,7 +89,6 @@ def serving(peer: Peer, model: str, threads: int) -> Generator[tuple[int, int]]:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
             )
         try:
             deadline = time.monotonic() + _START_S

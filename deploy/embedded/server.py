@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib.util
 import os
 import re
@@ -21,6 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+# Put before a command: the process is asked to end when ours ends, however that ends. Not a preexec_fn: Python then
+# forks, and now and then gRPC, whose threads were not copied, ends such a child before it becomes the program.
+LIFELINE = ("setpriv", "--pdeathsig=TERM", "--")
 _BACKENDS = Path(__file__).resolve().parent / "backends"
 _SHARED_MEMORY = Path("/dev/shm")
 _LOG_LINES = 12
@@ -106,14 +108,13 @@ class EmbeddedTriton:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                self._command(wheel, _backend_folder(wheel, self._folder / "backends")),
+                [*LIFELINE, *self._command(wheel, _backend_folder(wheel, self._folder / "backends"))],
                 env=self._environment(wheel),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # A group of its own: Ctrl-C does not reach it, and kill() reaches its stubs.
                 start_new_session=True,
-                preexec_fn=die_with_parent,
             )
         deadline = time.monotonic() + timeout_s
         while not self._ready():
@@ -241,8 +242,3 @@ def _backend_folder(wheel: Path, folder: Path) -> Path:
     for backend in ("onnxruntime",):
         shutil.copytree(_BACKENDS / backend, folder / backend, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
-
-
-def die_with_parent() -> None:
-    """For a child process, before it begins: end when the parent ends, however that ends (PR_SET_PDEATHSIG is 1)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
