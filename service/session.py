@@ -106,14 +106,13 @@ class Session:
             await self._answer_all(reader)
             await reader
         finally:
+            reader.add_done_callback(lambda task: task.cancelled() or task.exception())  # looked at
             reader.cancel()
             for task in self._tasks:
+                # Not after the wait: that may be cut short, by a client that leaves while we tidy up.
+                task.add_done_callback(_let_go)
                 task.cancel()
-            ended = await asyncio.gather(reader, *self._tasks, return_exceptions=True)
-            for result in ended:
-                if isinstance(result, Answer):
-                    with result:
-                        pass  # nobody will read it
+            await asyncio.wait({reader, *self._tasks})
         if self._stopping.is_set():
             raise ShuttingDownError(
                 "the gateway is stopping: the frames it took are answered, send the others elsewhere"
@@ -215,6 +214,7 @@ class Session:
         try:
             answer = await begun.task
         except UpscaleError as error:
+            self._tasks.discard(begun.task)
             self.summary.failed += 1
             message.error.CopyFrom(pb.FrameError(code=error.code.value[0], reason=error.reason, message=str(error)))
             return message.SerializeToString()
@@ -235,6 +235,13 @@ class Session:
         finally:
             reading.cancel()
             stopped.cancel()
+
+
+def _let_go(task: asyncio.Task[Answer]) -> None:
+    """Release the slot of an answer that nobody will read."""
+    if not task.cancelled() and task.exception() is None:
+        with task.result():
+            pass
 
 
 def describe(message: pb.UpscaleResponse | pb.UpscaleStreamResponse, answer: Answer) -> None:

@@ -193,6 +193,26 @@ async def test_a_client_that_leaves_takes_its_frames_with_it(store: FrameStore, 
         await running
 
 
+async def test_a_client_whose_leaving_is_told_twice_loses_no_slot(store: FrameStore) -> None:
+    """First by a write that fails, then, while the session tidies up, by the cancelled call."""
+    scene = Scene(store)
+
+    async def write(response: bytes) -> None:
+        await settle()
+        assert store.in_use == 3
+        asyncio.get_running_loop().call_soon(running.cancel)
+        raise asyncio.CancelledError
+
+    session = Session(scene.line, scene._read, write, max_window=4, write_timeout_s=5)  # pyright: ignore
+    scene.options(window=4)
+    for number in range(4):
+        scene.frame(number)
+    running = asyncio.create_task(session.run())
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await settle()
+
+
 async def test_a_stopped_session_answers_what_it_took(store: FrameStore) -> None:
     scene = Scene(store, at_once=False)
     scene.options(window=2)
