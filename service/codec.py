@@ -81,7 +81,7 @@ def raw_bytes(width: int, height: int, encoding: int) -> int:
         FrameInvalidError: it is not raw, so nobody can say.
     """
     if encoding not in _RAW:
-        raise FrameInvalidError(f"{_name(encoding)} cannot lie in a region; accepted are: {_names(_RAW)}")
+        raise _not_in_a_region(encoding)
     return width * height * RGB_BYTES // (2 if encoding in _YUV else 1)
 
 
@@ -98,8 +98,7 @@ def inspect(frame: pb.Frame, data: Buffer | None, min_side: int) -> FrameInfo:
         width, height = frame.width, frame.height
     elif encoding in _PICTURES:
         if data is None:
-            raw_bytes(0, 0, encoding)
-        assert data is not None
+            raise _not_in_a_region(encoding)
         width, height = _picture_size(data, _PICTURES[encoding])
         for name, said, found in (("width", frame.width, width), ("height", frame.height, height)):
             if said not in (0, found):
@@ -237,6 +236,10 @@ def _picture_size(data: Buffer, kind: str) -> tuple[int, int]:
     except Exception as error:
         reason = "its header cannot be read" if "cannot identify" in str(error) else str(error)
         raise FrameInvalidError(f"frame.data is not a {kind} picture: {reason}") from error
+
+
+def _not_in_a_region(encoding: int) -> FrameInvalidError:
+    return FrameInvalidError(f"{_name(encoding)} cannot lie in a region; accepted are: {_names(_RAW)}")
 
 
 def _name(encoding: int) -> str:

@@ -60,6 +60,35 @@ class Wish:
         return cls(message.model, message.scale, profile, message.output, budget_s)
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """A frame that was understood."""
+
+    message: FrameMessage
+    data: Buffer | None
+    """None if it lies in the client's region."""
+    info: FrameInfo
+    output: Output
+    variant: Variant
+
+    @property
+    def stays_in_place(self) -> bool:
+        """Whether Triton reads the client's memory and writes to it, and no pixel comes by here."""
+        in_regions = self.message.frame.HasField("region") and self.message.HasField("answer")
+        return in_regions and codec.lies_as_in_slot(self.info.encoding) and self.info.encoding == self.output.encoding
+
+    def head(self) -> pb.Frame:
+        """What the response says of the answer, but for its bytes."""
+        message = self.message
+        return pb.Frame(
+            width=self.info.width * self.variant.scale,
+            height=self.info.height * self.variant.scale,
+            encoding=self.output.encoding,
+            colour=message.frame.colour if message.frame.HasField("colour") else None,
+            region=message.answer if message.HasField("answer") else None,
+        )
+
+
 class Answer:
     """An enlarged frame; a context manager that holds its slot, and `data` is good as long as it is held."""
 
@@ -111,7 +140,7 @@ class FrameLine:
     async def upscale(
         self,
         method: str,
-        wish: Wish,
+        wish: Callable[[], Wish],
         framed: Framed[pb.UpscaleRequest] | Framed[pb.UpscaleStreamRequest],
         clock: StageClock,
         *,
@@ -122,7 +151,7 @@ class FrameLine:
 
         Args:
             method: the RPC, for the metrics.
-            wish: what is wanted.
+            wish: gives what is wanted, or says why that makes no sense.
             framed: the message with the frame.
             clock: of this frame; the message has just come.
             call_s: seconds until the call's own deadline.
@@ -134,21 +163,25 @@ class FrameLine:
         variant_name = ""
         try:
             message = framed.message
+            wanted = wish()
             info = codec.inspect(message.frame, framed.data, self._min_side)
-            output = codec.output_format(wish.output, info.encoding)
-            variant = self._catalog.resolve(wish.model, wish.scale, wish.profile, info.width, info.height, info.pixels)
+            output = codec.output_format(wanted.output, info.encoding)
+            variant = self._catalog.resolve(
+                wanted.model, wanted.scale, wanted.profile, info.width, info.height, info.pixels
+            )
             variant_name = variant.name
             if not self._catalog.is_ready(variant.name):
                 raise BackendUnavailableError(f"{variant.name} is not ready: Triton is gone or does not hold it now")
-            deadline = _deadline(clock, wish.budget_s, call_s)
+            deadline = _deadline(clock, wanted.budget_s, call_s)
+            frame = _Frame(message, framed.data, info, output, variant)
             if patient:
                 await self._reserve(deadline)
             try:
-                slot = self._slot(variant, info, output, message, reserved=patient)
+                slot = self._slot(frame, reserved=patient)
             finally:
                 if patient:
                     self._frames.unreserve()
-            answer = await self._through(slot, variant, info, output, framed, clock, deadline)
+            answer = await self._through(slot, frame, clock, deadline)
         except UpscaleError as error:
             self._metrics.frame_failed(method, variant_name, error.code.name)
             if isinstance(error, OverloadedError):
@@ -162,7 +195,7 @@ class FrameLine:
             raise
         # Counting can wait until the answer is on its way.
         seconds = dict(clock.seconds)
-        asyncio.get_running_loop().call_soon(self._metrics.frame_done, method, variant.name, seconds, wish.budget_s)
+        asyncio.get_running_loop().call_soon(self._metrics.frame_done, method, variant.name, seconds, wanted.budget_s)
         return answer
 
     async def _reserve(self, deadline: float | None) -> None:
@@ -172,71 +205,56 @@ class FrameLine:
         except TimeoutError:
             raise BudgetSpentError("the frame's time ran out before there was room for it") from None
 
-    async def _through(
-        self,
-        slot: Slot,
-        variant: Variant,
-        info: FrameInfo,
-        output: Output,
-        framed: Framed[pb.UpscaleRequest] | Framed[pb.UpscaleStreamRequest],
-        clock: StageClock,
-        deadline: float | None,
-    ) -> Answer:
-        message = framed.message
+    def _slot(self, frame: _Frame, *, reserved: bool) -> Slot:
+        """Where the frame is inferred: in the client's regions if it can stay there, else in a slot of ours."""
+        layout = frame.info.layout(frame.variant.scale)
+        source, answer = self._source_span(frame), self._answer_span(frame)
+        if source and answer and frame.stays_in_place:
+            slot = self._regions.borrow(layout, source, answer, reserved=reserved)
+        else:
+            slot = self._frames.take(layout, reserved=reserved)
+        slot.colours = frame.info.colours
+        return slot
+
+    async def _through(self, slot: Slot, frame: _Frame, clock: StageClock, deadline: float | None) -> Answer:
+        """Into the slot, through Triton, out of the slot; from here on the slot is ours to release."""
+        info, output, variant = frame.info, frame.output, frame.variant
         try:
-            if framed.data is not None:
-                await self._with_codec(slot, info.encoding, codec.decode, info, framed.data, slot)
+            if frame.data is not None:
+                await self._with_codec(slot, info.encoding, codec.decode, info, frame.data, slot)
+            elif not frame.stays_in_place and (source := self._source_span(frame)):
+                codec.decode(info, source.view, slot)
             clock.lap("decode")
             batch_frames = await self._scheduler.infer(variant, slot, deadline, lambda: clock.lap("queue"))
             clock.lap("infer")
             data: Buffer | None = None
-            frame = pb.Frame(
-                width=info.width * variant.scale,
-                height=info.height * variant.scale,
-                encoding=output.encoding,
-                colour=message.frame.colour if message.frame.HasField("colour") else None,
-                region=message.answer if message.HasField("answer") else None,
-            )
-            if not self._is_in_place(info, output, message):
+            if not frame.stays_in_place:
                 data = await self._with_codec(slot, output.encoding, codec.encode, slot, output)
-                if message.HasField("answer"):
-                    self._answer_span(variant, info, output, message).view[:] = data
+                # Looked up again: the client may have taken it back meanwhile.
+                if answer := self._answer_span(frame):
+                    answer.view[:] = data
                     data = None
             clock.lap("encode")
-            return Answer(variant, frame, data, batch_frames, clock, slot)
+            return Answer(variant, frame.head(), data, batch_frames, clock, slot)
         except BaseException:
             slot.release()
             raise
 
-    def _slot(
-        self, variant: Variant, info: FrameInfo, output: Output, message: FrameMessage, *, reserved: bool
-    ) -> Slot:
-        """Where the frame is inferred; what lies in a client's region and cannot stay there is copied out of it."""
-        layout = info.layout(variant.scale)
-        source = answer = None
-        if message.frame.HasField("region"):
-            size = codec.raw_bytes(info.width, info.height, info.encoding)
-            source = self._regions.span("frame.region", message.frame.region.handle, message.frame.region.offset, size)
-        if message.HasField("answer"):
-            answer = self._answer_span(variant, info, output, message)
-        if source and answer and self._is_in_place(info, output, message):
-            slot = self._regions.borrow(layout, source, answer, reserved=reserved)
-        else:
-            slot = self._frames.take(layout, reserved=reserved)
-            if source:
-                codec.decode(info, source.view, slot)
-        slot.colours = info.colours
-        return slot
+    def _source_span(self, frame: _Frame) -> Span | None:
+        """Where the frame lies in a client's region; None if it came with the message."""
+        if not frame.message.frame.HasField("region"):
+            return None
+        place, info = frame.message.frame.region, frame.info
+        size = codec.raw_bytes(info.width, info.height, info.encoding)
+        return self._regions.span("frame.region", place.handle, place.offset, size)
 
-    def _answer_span(self, variant: Variant, info: FrameInfo, output: Output, message: FrameMessage) -> Span:
-        size = codec.raw_bytes(info.width * variant.scale, info.height * variant.scale, output.encoding)
-        return self._regions.span("answer", message.answer.handle, message.answer.offset, size)
-
-    @staticmethod
-    def _is_in_place(info: FrameInfo, output: Output, message: FrameMessage) -> bool:
-        """Whether Triton reads the client's memory and writes to it, and no pixel comes by here."""
-        in_regions = message.frame.HasField("region") and message.HasField("answer")
-        return in_regions and codec.lies_as_in_slot(info.encoding) and info.encoding == output.encoding
+    def _answer_span(self, frame: _Frame) -> Span | None:
+        """Where the client wants the answer in a region of its own; None if it goes with the response."""
+        if not frame.message.HasField("answer"):
+            return None
+        place, info, scale = frame.message.answer, frame.info, frame.variant.scale
+        size = codec.raw_bytes(info.width * scale, info.height * scale, frame.output.encoding)
+        return self._regions.span("answer", place.handle, place.offset, size)
 
     async def _with_codec(self, slot: Slot, encoding: int, work: Callable[..., T], *arguments: object) -> T:
         """Run a codec, in a thread where it takes long; the thread holds the slot, for it may outlive the call."""

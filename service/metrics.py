@@ -5,8 +5,8 @@ Gauges say how the values of several workers are made one.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -115,8 +115,7 @@ class Metrics:
 
         self._sessions = Gauge(
             "upscale_sessions",
-            "Sessions that are open.",
-            ("method",),
+            "Sessions of UpscaleStream that are open.",
             registry=self.registry,
             multiprocess_mode="livesum",
         )
@@ -153,11 +152,9 @@ class Metrics:
         """A frame was refused or failed."""
         self._frames.labels(method, variant, code).inc()
 
-    @contextmanager
-    def session(self, method: str) -> Generator[None]:
-        """A session is open."""
-        with self._sessions.labels(method).track_inprogress():
-            yield
+    def session(self) -> AbstractContextManager[object]:
+        """A session is open as long as this is entered."""
+        return self._sessions.track_inprogress()
 
     def regions(self, count: int) -> None:
         """So many clients' regions are known."""

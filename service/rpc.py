@@ -14,7 +14,6 @@ from service.interceptors import arrival
 from service.line import PROFILES, FrameLine, Wish
 from service.metrics import Metrics
 from service.regions import Regions
-from service.session import METHOD as STREAM_METHOD
 from service.session import Session, describe
 from service.settings import Settings
 from service.timing import StageClock
@@ -72,8 +71,10 @@ class UpscaleServicer:
         """One frame in, one enlarged frame out."""
         clock = StageClock(arrival.get())
         clock.lap("receive")
-        wish = Wish.of(request.message)
-        with await self._line.upscale("Upscale", wish, request, clock, call_s=context.time_remaining()) as answer:
+        answering = self._line.upscale(
+            "Upscale", lambda: Wish.of(request.message), request, clock, call_s=context.time_remaining()
+        )
+        with await answering as answer:
             response = pb.UpscaleResponse()
             describe(response, answer)
             # Now, not when gRPC comes to it: the bytes are good as long as the slot is held.
@@ -103,7 +104,7 @@ class UpscaleServicer:
         if self._stopping.is_set():
             session.stop()
         try:
-            with self._metrics.session(STREAM_METHOD):
+            with self._metrics.session():
                 await session.run()
         finally:
             self._sessions.discard(session)

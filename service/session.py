@@ -21,7 +21,7 @@ from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Framed, serialise
 
 Request = Framed[pb.UpscaleStreamRequest]
-METHOD = "UpscaleStream"
+_METHOD = "UpscaleStream"
 _DEFAULT_WINDOW = 2
 
 
@@ -163,7 +163,9 @@ class Session:
     def _begin(self, arrived: _Arrived) -> None:
         clock = StageClock(arrived.arrival)
         clock.lap("receive")
-        work = self._line.upscale(METHOD, self._wish, arrived.request, clock, call_s=self._call_s(), patient=True)
+        work = self._line.upscale(
+            _METHOD, lambda: self._wish, arrived.request, clock, call_s=self._call_s(), patient=True
+        )
         task = asyncio.create_task(work)
         self._tasks.add(task)
         self._begun.put_nowait(_Begun(arrived.request.message, task, self._dropped_since))

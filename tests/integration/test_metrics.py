@@ -74,10 +74,12 @@ def test_what_happens_is_counted(query: Query, client: UpscaleClient) -> None:
         client.upscale(FRAME, scale=2, budget_s=30)
     with pytest.raises(UpscaleError):
         client.upscale(FRAME, model="nope")
+    with pytest.raises(UpscaleError):
+        client.upscale(FRAME, budget_s=-1)
     time.sleep(1)
     after = query("upscale_frames_total")
     grown = {labels: count - before.get(labels, 0) for labels, count in after.items() if count != before.get(labels, 0)}
-    assert grown == {"OK,Upscale,runet_x2_clean": 3, "NOT_FOUND,Upscale": 1}
+    assert grown == {"OK,Upscale,runet_x2_clean": 3, "NOT_FOUND,Upscale": 1, "INVALID_ARGUMENT,Upscale": 1}
     assert query("upscale_triton_up").popitem()[1] == 1
     assert query("upscale_inflight_frames") == {"": 0}
     assert sum(query("upscale_slots").values()) == 16

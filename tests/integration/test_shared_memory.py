@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from deploy.embedded import EmbeddedTriton
 from deploy.local import GatewayProcess
 from service.frames import SHARED_MEMORY
-from tests.conftest import StartGateway, metric
+from tests.conftest import StartGateway, metric, until_nothing_is_held
 from upscale_client import (
     AsyncUpscaleClient,
     InvalidRequestError,
@@ -26,6 +26,7 @@ from upscale_client import (
     UnavailableError,
     UpscaleClient,
 )
+from upscale_client._shared import SharedRegion
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.v1.upscale_pb2_grpc import UpscaleServiceStub
 
@@ -114,6 +115,21 @@ def test_a_region_cut_short_harms_nobody(gateway: GatewayProcess, client: Upscal
         with pytest.raises(InvalidRequestError, match="the region has 100 bytes now"):
             shared.upscale()
     client.upscale(FRAMES[0])
+
+
+def test_a_region_cut_short_costs_no_slot_if_its_frame_is_copied_out_of_it(gateway: GatewayProcess) -> None:
+    region = SharedRegion(160, 90, 2, "rgb24", 1)
+    with grpc.insecure_channel(gateway.address) as channel:
+        stub = UpscaleServiceStub(channel)
+        sharing = stub.ShareRegion(region.request())
+        handle = next(sharing).handle
+        os.truncate(SHARED_MEMORY / region.name, 100)
+        frame = pb.Frame(width=160, height=90, encoding=pb.ENCODING_RGB24, region=pb.RegionRef(handle=handle))
+        with pytest.raises(grpc.RpcError, match="the region has 100 bytes now"):
+            stub.Upscale(pb.UpscaleRequest(frame=frame, scale=2))
+        sharing.cancel()
+    region.close()
+    until_nothing_is_held(gateway)
 
 
 def test_a_client_that_dies_is_cleaned_up_after(triton: EmbeddedTriton, start_gateway: StartGateway) -> None:
