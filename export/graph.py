@@ -66,7 +66,7 @@ class Nv12Graph(ServedGraph):
     Shapes: uint8 (N, H*3/2, W) and float32 (N, 2, 3, 4) to uint8 (N, scale*H*3/2, scale*W), any N, any even H and W.
     Rows that are no multiple of 3 and an odd W fail in a reshape: the caller has to refuse them.
 
-    The second input is each frame's pair of colour maps (`export.colour.colour_maps`). Chroma lies where H.264 has it
+    The second input is each frame's pair of colour maps (`upscale_client.colour`). Chroma lies where H.264 has it
     by default: on the even columns, and between the two rows. Colours are float32 in a half-precision graph too: on
     the way to RGB sums pass 512, where half precision has steps of half a grey level.
     """

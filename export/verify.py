@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.colour import colour_maps
 from export.errors import ParityError
 from export.graph import COLOURS_NAME, INPUT_NAME, ServedGraph
+from upscale_client.colour import colour_maps
 
 TOLERANCE = 1
 """Grey levels: rounding at x.5 may fall either way, nothing more may differ."""

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from service.colour import colour_maps
 from service.errors import FrameInvalidError, RequestInvalidError
 from service.frames import FrameFormat, PixelFormat, Slot
 from service.settings import RGB_BYTES
+from upscale_client.colour import Matrix, colour_maps
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Buffer
 
@@ -29,6 +29,7 @@ _RAW = {
 }
 # Cameras say in a header how they were held. A PNG may say it after its pixels, which we will not decode to find out.
 _MAY_BE_TURNED = frozenset({pb.ENCODING_JPEG, pb.ENCODING_WEBP})
+_MATRICES: dict[int, Matrix] = {pb.COLOUR_MATRIX_BT709: "bt709", pb.COLOUR_MATRIX_BT601: "bt601"}
 _DEFAULT_QUALITY = 90
 # Sizes are checked against our own limit, from the header, before Pillow decodes anything; its own check only warns.
 Image.MAX_IMAGE_PIXELS = None
@@ -131,7 +132,7 @@ def _colours(frame: pb.Frame) -> NDArray[np.float32] | None:
         if value not in known.values():
             accepted = ", ".join(each for each, number in known.items() if number)
             raise FrameInvalidError(f"frame.colour.{name} is {value} (unknown); accepted are: {accepted}")
-    return colour_maps(matrix, extent == pb.COLOUR_RANGE_FULL)
+    return colour_maps(_MATRICES[matrix], extent == pb.COLOUR_RANGE_FULL)
 
 
 def output_format(wanted: pb.OutputFormat, frame: pb.Encoding) -> Output:

@@ -14,10 +14,10 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
 from deploy.embedded import EmbeddedTriton
-from export.colour import colour_maps
 from export.exporter import export_variant
 from models.registry import get
 from models.weights import WEIGHTS_DIR
+from upscale_client.colour import colour_maps
 
 Pixels = NDArray[np.uint8]
 

@@ -20,11 +20,11 @@ from av.filter import Graph
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.colour import Matrix, colour_maps
 from export.graph import Nv12Graph, reference_graph
 from models.registry import get
 from models.weights import load
 from training.metrics import psnr
+from upscale_client.colour import Matrix, colour_maps
 
 Pixels = NDArray[np.uint8]
 FLAGS = "area+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
@@ -77,7 +77,7 @@ def swscale(
 
 
 def colours(matrix: Matrix, full_range: bool) -> Tensor:
-    return torch.from_numpy(colour_maps(matrix, full_range))[None]
+    return torch.tensor(colour_maps(matrix, full_range))[None]
 
 
 def to_rgb(nv12: Pixels, matrix: Matrix, full_range: bool) -> Pixels:

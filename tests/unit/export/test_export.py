@@ -21,7 +21,6 @@ from tritonclient.grpc import model_config_pb2 as _model_config_pb2
 from typer.testing import CliRunner
 
 from export.cli import app
-from export.colour import colour_maps
 from export.errors import MissingToolError, ParityError, RepositoryError
 from export.exporter import Exported, export_variant
 from export.graph import PixelFormat, deployed_graph, reference_graph
@@ -35,6 +34,7 @@ from models.weights import WEIGHTS_DIR, WeightsError, digest, load, weights_path
 from training.degradation import degrade
 from training.metrics import psnr
 from training.quality import upscale
+from upscale_client.colour import colour_maps
 
 model_config_pb2: Any = _model_config_pb2
 ROOT = Path(__file__).resolve().parents[3]

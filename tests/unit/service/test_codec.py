@@ -6,18 +6,17 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.colour import colour_maps as exported_maps
 from service import codec
-from service.colour import colour_maps
 from service.errors import FrameInvalidError, RequestInvalidError
 from service.frames import FrameFormat, FrameStore, Slot
+from upscale_client.colour import Matrix, colour_maps
 from upscale_client.v1 import upscale_pb2 as pb
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -245,20 +244,16 @@ def test_what_is_wrong_with_yuv_is_named(wrong: pb.Frame, message: str) -> None:
         inspect(wrong)
 
 
-@pytest.mark.parametrize("matrix", [pb.COLOUR_MATRIX_BT709, pb.COLOUR_MATRIX_BT601])
-@pytest.mark.parametrize("full", [False, True])
-def test_colour_maps_are_what_the_standards_say(matrix: pb.ColourMatrix, full: bool) -> None:
-    to_rgb, to_yuv = colour_maps(matrix, full).astype(np.float64)
-    black, white, most = (0, 255, 255) if full else (16, 235, 240)
-    for rgb, expected in (([0, 0, 0], [black, 128, 128]), ([255, 255, 255], [white, 128, 128])):
-        assert np.allclose(to_yuv @ [*rgb, 1], expected, atol=0.01)
-        assert np.allclose(to_rgb @ [*expected, 1], rgb, atol=0.01)
-    # The purest blue has the most U, the purest red the most V.
-    assert np.isclose((to_yuv @ [0, 0, 255, 1])[1], 128 + (most - 128 if not full else 127.5), atol=0.01)
-    assert np.isclose((to_yuv @ [255, 0, 0, 1])[2], 128 + (most - 128 if not full else 127.5), atol=0.01)
-    # Green's share of luma, from the standards.
-    green = {pb.COLOUR_MATRIX_BT709: 0.7152, pb.COLOUR_MATRIX_BT601: 0.587}[matrix]
-    assert np.isclose((to_yuv @ [0, 255, 0, 1])[0], black + (white - black) * green, atol=0.01)
-    # What the exported graphs were proved with.
-    name: Literal["bt709", "bt601"] = "bt709" if matrix == pb.COLOUR_MATRIX_BT709 else "bt601"
-    assert np.allclose(colour_maps(matrix, full), exported_maps(name, full), atol=1e-4)
+@pytest.mark.parametrize(
+    ("colour", "matrix", "full"),
+    [
+        (None, "bt709", False),
+        (pb.Colour(matrix=pb.COLOUR_MATRIX_BT601), "bt601", False),
+        (pb.Colour(range=pb.COLOUR_RANGE_FULL), "bt709", True),
+    ],
+)
+def test_a_frame_comes_with_the_maps_of_its_colours(colour: pb.Colour | None, matrix: Matrix, full: bool) -> None:
+    frame = pb.Frame(encoding=pb.ENCODING_NV12, width=32, height=24, colour=colour)
+    maps = codec.inspect(frame, bytes(32 * 24 * 3 // 2), 16).colours
+    assert maps is not None
+    assert np.array_equal(maps, colour_maps(matrix, full))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Matrix = Literal["bt709", "bt601"]
+# From ITU-R BT.709 and BT.601.
 _LUMA: dict[Matrix, tuple[float, float]] = {"bt709": (0.2126, 0.0722), "bt601": (0.299, 0.114)}
 """What red and blue weigh in the luma; green has the rest."""
 
 
+@cache
 def colour_maps(matrix: Matrix, full_range: bool) -> NDArray[np.float32]:
     """Both maps of one kind of video, float32 (2, 3, 4), in 8-bit units: white is 255, colourless chroma 128.
 
@@ -30,4 +33,6 @@ def colour_maps(matrix: Matrix, full_range: bool) -> NDArray[np.float32]:
     back = np.linalg.inv(weights)
     to_rgb = np.column_stack([back, -back @ offsets])
     to_yuv = np.column_stack([weights, offsets])
-    return np.stack([to_rgb, to_yuv]).astype(np.float32)
+    maps = np.stack([to_rgb, to_yuv]).astype(np.float32)
+    maps.setflags(write=False)  # everybody is given the same one
+    return maps
