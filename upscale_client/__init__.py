@@ -15,14 +15,8 @@ with UpscaleClient("localhost:50051") as client:
         shared.outputs[0]           # (2160, 3840, 3) uint8
 """
 
-from upscale_client._client import (
-    AsyncSharedFrames,
-    AsyncUpscaleClient,
-    AsyncUpscaleStream,
-    SharedFrames,
-    UpscaleClient,
-    UpscaleStream,
-)
+from upscale_client._async_client import AsyncSharedFrames, AsyncUpscaleClient, AsyncUpscaleStream
+from upscale_client._client import SharedFrames, UpscaleClient, UpscaleStream
 from upscale_client._errors import (
     BudgetSpentError,
     InternalError,

@@ -9,9 +9,10 @@ import secrets
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from upscale_client import _messages
-from upscale_client._messages import PixelFormat, Wish
+from upscale_client._messages import Colour, PixelFormat, Wish
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Framed
 
@@ -33,6 +34,8 @@ class SharedRegion:
     """
 
     def __init__(self, width: int, height: int, scale: int, pixel_format: PixelFormat, count: int) -> None:
+        self.width, self.height = width, height
+        self.pixel_format: PixelFormat = pixel_format
         shapes = [_messages.raw_shape(width * each, height * each, pixel_format) for each in (1, scale)]
         frame_bytes, answer_bytes = (int(np.prod(shape)) for shape in shapes)
         self.answers_begin = -(-count * frame_bytes // _PAGE) * _PAGE
@@ -73,36 +76,44 @@ class SharedRegion:
             (_SHARED_MEMORY / self.name).unlink()
 
 
-class SharedRequests:
-    """Requests for the frames of a region that is shared under `handle`."""
+class SharedPlaces:
+    """A region that is shared under `handle`, as places to put frames and find answers.
 
-    def __init__(
-        self,
-        region: SharedRegion,
-        handle: str,
-        wish: Wish,
-        head: pb.Frame,
-    ) -> None:
+    Args:
+        region: closed with this.
+        handle: what the service calls it.
+        wish: what is wanted of every frame.
+        colour: of every frame, if they are NV12 or I420.
+    """
+
+    def __init__(self, region: SharedRegion, handle: str, wish: Wish, colour: Colour) -> None:
         self._region = region
         self._handle = handle
         self._wish = wish
-        self._head = head
+        self._colour = colour
 
-    def of(self, index: int) -> Framed[pb.UpscaleRequest]:
+    @property
+    def inputs(self) -> list[NDArray[np.uint8]]:
+        """The frames: put yours into one of these arrays."""
+        return self._region.inputs
+
+    @property
+    def outputs(self) -> list[NDArray[np.uint8]]:
+        """The answers; one is good until its frame is enlarged again."""
+        return self._region.outputs
+
+    def _request(self, index: int) -> Framed[pb.UpscaleRequest]:
         """The message that asks for the frame at `index`."""
-        frame = pb.Frame()
-        frame.CopyFrom(self._head)
-        frame.region.handle, frame.region.offset = self._handle, index * self._region.frame_bytes
+        region, wish = self._region, self._wish
+        frame = _messages.raw_head(region.width, region.height, region.pixel_format, self._colour)
+        frame.region.handle, frame.region.offset = self._handle, index * region.frame_bytes
         message = pb.UpscaleRequest(
-            model=self._wish.model,
-            scale=self._wish.scale,
-            profile=self._wish.profile_value(),
-            output=self._wish.output_format(),
+            model=wish.model,
+            scale=wish.scale,
+            profile=wish.profile_value(),
+            output=wish.output_format(),
             frame=frame,
-            answer=pb.RegionRef(
-                handle=self._handle,
-                offset=self._region.answers_begin + index * self._region.answer_bytes,
-            ),
+            answer=pb.RegionRef(handle=self._handle, offset=region.answers_begin + index * region.answer_bytes),
         )
-        _messages.set_budget(message, self._wish)
+        _messages.set_budget(message, wish)
         return Framed(message)

@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from upscale_client._client import DEFAULT_ADDRESS, UpscaleClient
+from upscale_client._calls import DEFAULT_ADDRESS
+from upscale_client._client import UpscaleClient
 from upscale_client._errors import UpscaleError
 from upscale_client._messages import Encoding, Upscaled
 

@@ -1,4 +1,4 @@
-"""The colour maps by the standards' own numbers; that graphs use them rightly is for tests/unit/export/test_colour.py."""
+"""The colour maps by the standards' own numbers; tests/unit/export/test_colour.py holds what graphs make of them."""
 
 from __future__ import annotations
 
