@@ -1,0 +1,14 @@
+"""Which frames are inferred when, where and with which network: pure logic.
+
+It opens no sockets, starts no tasks and reads no clock; whoever calls says what time it is, so that a simulation drives
+the very same classes as the gateway.
+
+    jobs        a frame to be inferred, the batch it is in, what was decided about it
+    clock       how long batches take
+    shares      who has had more than a fair share
+    executors   what runs batches, and what each is going to run
+    sizes       how large batches must become to keep up with the demand
+    offline     frames that nobody waits for
+    planner     puts a frame into a plan, or refuses it; begins batches
+    ladder      which networks a session's frames may be answered by
+"""

@@ -1,0 +1,143 @@
+"""A frame to be inferred, the batch it is in, and what was decided about it. Times are seconds on any one clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from service.scheduling.executors import Executor
+
+_PATIENCE_S = 1.0  # a frame without a deadline is as urgent as one with so much time
+
+
+class Priority(IntEnum):
+    """Live frames have somebody waiting for them; offline ones fill the gaps."""
+
+    LIVE = 0
+    OFFLINE = 1
+
+
+class Work(NamedTuple):
+    """What frames must have in common to be inferred together."""
+
+    variant: str
+    layout: Hashable
+
+
+class Job:
+    """A frame to be inferred.
+
+    Args:
+        choices: the networks that may answer, best first.
+        arrival: when it came.
+        deadline: when its answer must be there; infinite if it need not.
+        priority: live or offline.
+        client: whose it is, for fair shares.
+    """
+
+    __slots__ = ("arrival", "batch", "choices", "client", "deadline", "due", "excluded", "priority", "work")
+
+    def __init__(
+        self,
+        choices: Sequence[Work],
+        arrival: float,
+        deadline: float,
+        *,
+        priority: Priority = Priority.LIVE,
+        client: Hashable = None,
+    ) -> None:
+        self.choices = choices
+        self.arrival = arrival
+        self.deadline = deadline
+        self.due = deadline if deadline < math.inf else arrival + _PATIENCE_S
+        """By which it is put in order."""
+        self.priority = priority
+        self.client = client
+        self.work = choices[0]
+        """What it was accepted for."""
+        self.batch: Batch | None = None
+        self.excluded: str | None = None
+        """An endpoint that has failed on it."""
+
+    def lie_after(self, other: Job) -> bool:
+        """Whether its memory follows that of `other`, or can be made to: only then do they share a batch.
+
+        Asked last, when all else is decided: if it says yes, the frame is in that batch.
+        """
+        return True
+
+    def limit(self, share: float, alone: float) -> float:
+        """When it must be done if it may use this share of the time that it could wait.
+
+        Args:
+            share: 0 to 1.
+            alone: what it takes if it does not wait.
+        """
+        if self.deadline == math.inf:
+            return math.inf
+        return self.deadline - (1 - share) * max(0.0, self.deadline - self.arrival - alone)
+
+
+class Batch:
+    """Frames that are, or will be, inferred together; their memory lies side by side in this order."""
+
+    __slots__ = ("began", "deadline", "due", "executor", "jobs", "seconds", "work")
+
+    def __init__(self, work: Work, jobs: list[Job]) -> None:
+        self.work = work
+        self.jobs = jobs
+        self.executor: Executor | None = None
+        self.seconds = 0.0
+        """Set aside for it in its executor's plan."""
+        self.began = 0.0
+        self.due = 0.0
+        self.deadline = 0.0
+        self.measure()
+        for job in jobs:
+            job.batch = self
+
+    @property
+    def endpoint(self) -> str:
+        """Where it runs."""
+        assert self.executor is not None
+        return self.executor.endpoint.name
+
+    def add(self, job: Job) -> None:
+        """One frame more."""
+        self.jobs.append(job)
+        job.batch = self
+        if job.deadline < self.deadline:
+            self.deadline = job.deadline
+        if job.due < self.due:
+            self.due = job.due
+
+    def measure(self) -> None:
+        """Take the earliest of its frames' deadlines."""
+        self.due = min(job.due for job in self.jobs)
+        self.deadline = min(job.deadline for job in self.jobs)
+
+    def without(self, jobs: Sequence[Job]) -> list[Batch]:
+        """What is left of it, as batches of frames that still lie side by side."""
+        runs: list[list[Job]] = [[]]
+        for job in self.jobs:
+            if job in jobs:
+                job.batch = None
+                runs.append([])
+            else:
+                runs[-1].append(job)
+        return [Batch(self.work, run) for run in runs if run]
+
+
+class Verdict(NamedTuple):
+    """What becomes of a frame that is offered.
+
+    `finish` is when its answer is expected. If it is refused, `retry_after` is the time in which there may be room, or
+    None if its budget is too short even on idle executors.
+    """
+
+    accepted: bool
+    finish: float
+    retry_after: float | None = None

@@ -1,0 +1,370 @@
+"""Decides which frames are inferred when, where and with which network.
+
+An *executor* runs one batch at a time; an endpoint has one or more. Every executor has a plan: the batches that it will
+run, those with the earliest deadlines first, each with the time it will take. A frame is accepted only if there is a
+plan in which it and everything accepted before it is done in time: it starts at once where an executor is idle, or
+joins a batch that waits, or begins a batch of its own on one of the executors that are done soonest. So what will be
+late is known, and refused, when it arrives. An executor never waits for company: when it is free it begins the next
+batch, as large as it has become by then, or takes one that waits for another executor.
+
+Not all of the time that a frame could wait is open to everyone. A frame that may be answered by lesser networks waits
+less for a better one, so that there is time left for those; and a client that has more than its share of the frames in
+the plan waits less than others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from service.scheduling.clock import BatchClock
+from service.scheduling.executors import Executor, Executors
+from service.scheduling.jobs import Batch, Job, Priority, Verdict, Work
+from service.scheduling.offline import OfflineQueue
+from service.scheduling.shares import FairShares
+from service.scheduling.sizes import BatchSizes
+
+_CANDIDATES = 3
+_VICTIMS = 8
+
+
+class Planner:
+    """The plan of all executors.
+
+    Args:
+        clock: knows how long batches take, and is told how long they took.
+    """
+
+    def __init__(self, clock: BatchClock) -> None:
+        self._clock = clock
+        self._executors = Executors()
+        self._sizes = BatchSizes(clock, self._executors)
+        self._shares = FairShares()
+        self._open: dict[Work, dict[Batch, None]] = {}
+        """Live batches that wait and have room."""
+        self._offline = OfflineQueue(self._sizes)
+        self._dropped: list[Job] = []
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Those that are there."""
+        return list(self._executors.endpoints)
+
+    @property
+    def waiting(self) -> Iterator[Job]:
+        """Frames that were accepted and have not begun."""
+        for executor in self._executors.loaded:
+            for batch in executor.plan:
+                yield from batch.jobs
+        yield from self._offline
+
+    def join(self, endpoint: str, executors: int, variants: Mapping[str, int], now: float) -> list[Job]:
+        """An endpoint is there, or is another than before.
+
+        Args:
+            endpoint: its name.
+            executors: batches that it runs at the same time.
+            variants: the most frames of a batch, for every network it serves.
+            now: the time.
+
+        Returns:
+            Frames that waited for what it no longer has, and found no other place.
+        """
+        known = self._executors.endpoints.get(endpoint)
+        if known is not None and len(known.executors) == executors and known.variants == variants:
+            return []
+        orphans = self._remove(endpoint)
+        self._executors.add(endpoint, executors, variants, now)
+        return [*self._replace(orphans, now), *self._give_up_unserved()]
+
+    def leave(self, endpoint: str, now: float) -> list[Job]:
+        """An endpoint is gone; returns the frames that waited for it and found no other place.
+
+        Batches that run there are still to be reported, by `finish` or `fail`.
+        """
+        orphans = self._remove(endpoint)
+        self._clock.forget(endpoint)
+        return [*self._replace(orphans, now), *self._give_up_unserved()]
+
+    def offer(self, job: Job, now: float) -> Verdict:
+        """Accept a frame into the plan, or refuse it."""
+        if job.priority is Priority.OFFLINE:
+            return self._offer_offline(job, now)
+        greedy = self._shares.ask(job.client, self._sizes.asked(job.choices[0], now), now)
+        rungs = len(job.choices)
+        for rung, work in enumerate(job.choices):
+            share = (rung + 1) / rungs
+            if greedy and (rungs == 1 or share < 1):
+                share = 0.0
+            finish = self._place(job, work, share, now)
+            if finish is not None:
+                self._shares.give(job.client, self._sizes.cost(work))
+                assert job.batch is not None
+                assert job.batch.executor is not None
+                alone = self._sizes.seconds(job.batch.executor.endpoint, work, 1)
+                self._offline.live_came(job.deadline - job.arrival - alone, now)
+                return Verdict(True, finish)
+        return self._refusal(job, now)
+
+    def start(self, now: float) -> tuple[list[Batch], list[Job]]:
+        """Begin what can begin now; to be called after every other call, as soon as the offered frames are in place.
+
+        Returns:
+            Batches to be run at once, each to be reported by `finish` or `fail`; and frames that were accepted but
+            would be late, which are not run.
+        """
+        begun: list[Batch] = []
+        ready, self._executors.ready = self._executors.ready, []
+        for executor in ready:
+            if executor.running is None and not executor.gone:
+                batch = self._next(executor, now)
+                if batch is not None:
+                    batch.seconds = self._sizes.seconds(executor.endpoint, batch.work, len(batch.jobs))
+                    self._executors.began(executor, batch, now)
+                    begun.append(batch)
+        dropped, self._dropped = self._dropped, []
+        return begun, dropped
+
+    def finish(self, batch: Batch, now: float) -> None:
+        """A batch is done."""
+        assert batch.executor is not None
+        if not batch.executor.gone:
+            self._clock.record(batch.endpoint, batch.work, len(batch.jobs), now - batch.began)
+        self._executors.released(batch.executor, now)
+
+    def fail(self, batch: Batch, now: float, *, elsewhere: bool = True) -> list[Job]:
+        """A batch has failed; its frames are planned on other endpoints if there is time.
+
+        Returns:
+            Those for which there is not; all of them if not `elsewhere`.
+        """
+        assert batch.executor is not None
+        self._executors.released(batch.executor, now)
+        for job in batch.jobs:
+            job.batch = None
+            job.excluded = batch.endpoint
+        return self._replace(batch.jobs, now) if elsewhere else batch.jobs
+
+    def withdraw(self, job: Job) -> bool:
+        """A frame's caller has gone; returns whether it still waited."""
+        batch = job.batch
+        if batch is None:
+            return False
+        executor = batch.executor
+        if executor is None:
+            self._offline.remove(job)
+        elif executor.running is batch:
+            return False
+        else:
+            self._take_out(executor, batch, [job])
+        return True
+
+    def wake_at(self) -> float | None:
+        """When `start` is to be called if nothing happens before: offline frames may begin then."""
+        return self._offline.unhindered_at if self._offline and self._executors.idle else None
+
+    # Accepting.
+
+    def _place(self, job: Job, work: Work, share: float, now: float) -> float | None:
+        """Put a live frame where it is done first; returns when, or None if that is too late.
+
+        `share` is of the time it could wait that it may.
+        """
+        for executor in self._executors.idle:
+            if executor.plan or not executor.serves(job, work):
+                continue
+            finish = now + self._sizes.seconds(executor.endpoint, work, 1)
+            if finish <= job.deadline:
+                self._insert(executor, 0, job, work, now)
+                return finish
+        of_work = self._open.get(work)
+        if of_work:
+            oldest, newest = next(iter(of_work)), next(reversed(of_work))
+            finish = self._join(job, oldest, share, now)
+            if finish is None and newest is not oldest:
+                finish = self._join(job, newest, share, now)
+            if finish is not None:
+                return finish
+        best: Executor | None = None
+        best_finish = math.inf
+        position = 0
+        for executor in self._executors.soonest(_CANDIDATES):
+            if not executor.serves(job, work):
+                continue
+            found = executor.with_batch(job, self._sizes.set_aside(executor.endpoint, work, 1), now)
+            if found is None or found[0] >= best_finish:
+                continue
+            if found[0] <= job.limit(share, self._sizes.seconds(executor.endpoint, work, 1)):
+                best, (best_finish, position) = executor, found
+        if best is not None:
+            self._insert(best, position, job, work, now)
+            return best_finish
+        return None
+
+    def _insert(self, executor: Executor, position: int, job: Job, work: Work, now: float) -> None:
+        """Let a frame begin a batch of its own."""
+        job.work = work
+        self._put(executor, position, Batch(work, [job]), now)
+
+    def _join(self, job: Job, batch: Batch, share: float, now: float) -> float | None:
+        """Add the frame to a batch that waits; returns when that is done, or None if it cannot be."""
+        executor, work = batch.executor, batch.work
+        assert executor is not None
+        if not executor.serves(job, work):
+            return None
+        frames = len(batch.jobs) + 1
+        seconds = self._sizes.set_aside(executor.endpoint, work, frames)
+        finish = executor.with_frame(batch, job, seconds, now)
+        if finish is None or finish > job.limit(share, self._sizes.seconds(executor.endpoint, work, 1)):
+            return None
+        if not job.lie_after(batch.jobs[-1]):
+            return None
+        due = batch.due
+        batch.add(job)
+        job.work = work
+        batch.seconds = seconds
+        if batch.due < due:
+            executor.order()
+        if frames >= executor.most(work):
+            self._close(batch)
+        self._executors.changed(executor, now)
+        return finish
+
+    def _offer_offline(self, job: Job, now: float) -> Verdict:
+        work = job.work = job.choices[0]
+        serving = [executor for executor in self._executors.serving(work) if executor.serves(job, work)]
+        alone = min((self._sizes.seconds(executor.endpoint, work, 1) for executor in serving), default=math.inf)
+        if now + alone > job.deadline or not serving:
+            return self._refusal(job, now)
+        self._offline.add(job, max(executor.most(work) for executor in serving))
+        self._executors.ready.extend(self._executors.idle)
+        return Verdict(True, math.inf)
+
+    def _refusal(self, job: Job, now: float) -> Verdict:
+        work = job.choices[-1]
+        alone = min(
+            (self._sizes.seconds(each.endpoint, work, 1) for each in self._executors.serving(work)), default=math.inf
+        )
+        if alone == math.inf or job.arrival + alone > job.deadline:
+            return Verdict(False, now + alone, None)
+        finish = max(now, *(executor.end for executor in self._executors.soonest(1))) + alone
+        return Verdict(False, finish, max(alone / 2, finish - job.deadline))
+
+    # Beginning.
+
+    def _next(self, executor: Executor, now: float) -> Batch | None:
+        """Take the batch that an idle executor is to begin."""
+        while executor.plan or self._steal(executor, now):
+            batch = executor.plan[0]
+            if self._in_time(executor, batch, now):
+                del executor.plan[0]
+                self._close(batch)
+                return batch
+        if self._offline:
+            batch, dropped = self._offline.next(executor, now)
+            self._dropped += dropped
+            return batch
+        return None
+
+    def _in_time(self, executor: Executor, batch: Batch, now: float) -> bool:
+        """Whether the first batch of a plan may begin; if not, what would be late is taken out of it."""
+        endpoint, work = executor.endpoint.name, batch.work
+        if now + self._clock.typical(endpoint, work, len(batch.jobs)) <= batch.deadline:
+            return True
+        alone = self._clock.typical(endpoint, work, 1)
+        late = [job for job in batch.jobs if now + alone > job.deadline]
+        if late:
+            self._dropped += late
+            self._take_out(executor, batch, late)
+            return False
+        if len(batch.jobs) == 1:
+            return True
+        half = len(batch.jobs) // 2
+        self._exchange(executor, batch, [Batch(work, batch.jobs[:half]), Batch(work, batch.jobs[half:])])
+        return False
+
+    def _steal(self, executor: Executor, now: float) -> bool:
+        """Move the most urgent batch of the most loaded executor to one that is idle."""
+        victim = None
+        for other in itertools.islice(self._executors.loaded, _VICTIMS):
+            if other is executor or other.running is None:
+                continue
+            if executor.takes(other.plan[0]) and (victim is None or other.end > victim.end):
+                victim = other
+        if victim is None:
+            return False
+        batch = victim.plan[0]
+        if now + self._sizes.seconds(executor.endpoint, batch.work, len(batch.jobs)) > batch.deadline:
+            return False
+        del victim.plan[0]
+        self._close(batch)
+        self._executors.changed(victim, now)
+        self._put(executor, 0, batch, now)
+        return True
+
+    # Bookkeeping.
+
+    def _put(self, executor: Executor, position: int, batch: Batch, now: float) -> None:
+        """Have a batch wait for an executor."""
+        batch.executor = executor
+        batch.seconds = self._sizes.set_aside(executor.endpoint, batch.work, len(batch.jobs))
+        executor.plan.insert(position, batch)
+        if len(batch.jobs) < executor.most(batch.work):
+            self._open.setdefault(batch.work, {})[batch] = None
+        if executor.running is None:
+            self._executors.ready.append(executor)
+        self._executors.changed(executor, now)
+
+    def _close(self, batch: Batch) -> None:
+        """Nobody joins it any more."""
+        of_work = self._open.get(batch.work)
+        if of_work is not None:
+            of_work.pop(batch, None)
+            if not of_work:
+                del self._open[batch.work]
+
+    def _take_out(self, executor: Executor, batch: Batch, jobs: Sequence[Job]) -> None:
+        """Remove frames that wait; what is left of their batch stays in its place, in pieces if need be."""
+        self._exchange(executor, batch, batch.without(jobs))
+
+    def _exchange(self, executor: Executor, batch: Batch, pieces: list[Batch]) -> None:
+        index = executor.plan.index(batch)
+        self._close(batch)
+        executor.plan[index : index + 1] = pieces
+        for piece in pieces:
+            piece.executor = executor
+            piece.seconds = self._sizes.set_aside(executor.endpoint, piece.work, len(piece.jobs))
+        executor.order()
+        self._executors.changed(executor, executor.free_at)
+
+    def _remove(self, endpoint: str) -> list[Job]:
+        batches = self._executors.remove(endpoint)
+        for batch in batches:
+            self._close(batch)
+        return [job for batch in batches for job in batch.jobs]
+
+    def _give_up_unserved(self) -> list[Job]:
+        """Offline frames for which no endpoint is left."""
+        lost = [
+            job
+            for job in self._offline
+            if not any(executor.serves(job, job.work) for executor in self._executors.serving(job.work))
+        ]
+        for job in lost:
+            self._offline.remove(job)
+        return lost
+
+    def _replace(self, jobs: Sequence[Job], now: float) -> list[Job]:
+        """Plan frames anew; returns those for which there is no place."""
+        lost: list[Job] = []
+        for job in jobs:
+            job.batch = None
+            choices = job.choices[job.choices.index(job.work) :]
+            if job.priority is Priority.OFFLINE:
+                placed = self._offer_offline(job, now).accepted
+            else:
+                placed = any(self._place(job, work, 1.0, now) is not None for work in choices)
+            if not placed:
+                lost.append(job)
+        return lost
