@@ -7,6 +7,7 @@
     ├── ModelUnknownError        NOT_FOUND           MODEL_UNKNOWN
     ├── BudgetSpentError         DEADLINE_EXCEEDED   BUDGET_SPENT
     ├── OverloadedError          RESOURCE_EXHAUSTED  OVERLOADED
+    ├── BudgetTooSmallError      RESOURCE_EXHAUSTED  BUDGET_TOO_SMALL
     ├── ReaderTooSlowError       RESOURCE_EXHAUSTED  READER_TOO_SLOW
     ├── BackendUnavailableError  UNAVAILABLE         BACKEND_UNAVAILABLE
     ├── ShuttingDownError        UNAVAILABLE         SHUTTING_DOWN
@@ -29,6 +30,8 @@ class UpscaleError(Exception):
 
     code: ClassVar[grpc.StatusCode]
     reason: ClassVar[str]
+    retry_after_s: float | None = None
+    """Seconds after which trying again may help; None where that is not known, or never."""
 
 
 class RequestInvalidError(UpscaleError):
@@ -67,10 +70,21 @@ class BudgetSpentError(UpscaleError):
 
 
 class OverloadedError(UpscaleError):
-    """There is no room for another frame now."""
+    """There is no room for another frame now; in `retry_after_s` seconds, at least 0, there may be."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "OVERLOADED"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class BudgetTooSmallError(UpscaleError):
+    """The budget is shorter than the network takes on an idle service: trying again will not help."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "BUDGET_TOO_SMALL"
 
 
 class ReaderTooSlowError(UpscaleError):

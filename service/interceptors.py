@@ -11,12 +11,12 @@ from contextvars import ContextVar
 from typing import Any
 
 import grpc
-from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from service.errors import InternalError, UpscaleError
 from service.metrics import Metrics
+from service.timing import set_duration
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +80,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: UpscaleError) -> None:
-    detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))
     message = str(error)
-    status = rpc_status.to_status(status_pb2.Status(code=error.code.value[0], message=message, details=[detail]))
-    await context.abort(error.code, message, status.trailing_metadata)
+    status = status_pb2.Status(code=error.code.value[0], message=message)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))
+    if error.retry_after_s is not None:
+        retry = error_details_pb2.RetryInfo()
+        set_duration(retry.retry_delay, error.retry_after_s)
+        status.details.add().Pack(retry)
+    await context.abort(error.code, message, rpc_status.to_status(status).trailing_metadata)

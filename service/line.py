@@ -22,6 +22,7 @@ from service.errors import (
 )
 from service.frames import FrameStore, Slot, Span
 from service.metrics import Metrics
+from service.priority import Priority
 from service.regions import Regions
 from service.scheduler import Scheduler
 from service.timing import StageClock
@@ -31,6 +32,7 @@ from upscale_client.wire import Buffer, Framed
 T = TypeVar("T")
 FrameMessage = pb.UpscaleRequest | pb.UpscaleStreamRequest
 PROFILES = {pb.PROFILE_CLEAN: "clean", pb.PROFILE_COMPRESSED: "compressed"}
+PRIORITIES = {pb.PRIORITY_LIVE: Priority.LIVE, pb.PRIORITY_OFFLINE: Priority.OFFLINE}
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Wish:
     profile: str
     output: pb.OutputFormat
     budget_s: float | None
+    priority: Priority
+    step_down: bool
+    """Whether a lesser model may answer, if this one cannot within the budget."""
 
     @classmethod
     def of(cls, message: pb.UpscaleRequest | pb.StreamOptions) -> Wish:
@@ -56,8 +61,18 @@ class Wish:
         if message.profile not in (pb.PROFILE_UNSPECIFIED, *PROFILES):
             accepted = ", ".join(pb.Profile.Name(known) for known in PROFILES)
             raise RequestInvalidError(f"profile is {message.profile} (unknown); accepted are: {accepted}")
-        profile = PROFILES.get(message.profile, "")
-        return cls(message.model, message.scale, profile, message.output, budget_s)
+        if message.priority not in (pb.PRIORITY_UNSPECIFIED, *PRIORITIES):
+            accepted = ", ".join(pb.Priority.Name(known) for known in PRIORITIES)
+            raise RequestInvalidError(f"priority is {message.priority} (unknown); accepted are: {accepted}")
+        return cls(
+            model=message.model,
+            scale=message.scale,
+            profile=PROFILES.get(message.profile, ""),
+            output=message.output,
+            budget_s=budget_s,
+            priority=PRIORITIES.get(message.priority, Priority.LIVE),
+            step_down=message.step_down,
+        )
 
 
 @dataclass(frozen=True)

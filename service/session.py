@@ -12,11 +12,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from google.protobuf.duration_pb2 import Duration
-
 from service.errors import ReaderTooSlowError, RequestInvalidError, ShuttingDownError, UpscaleError
 from service.line import Answer, FrameLine, Wish
-from service.timing import STAGES, StageClock
+from service.timing import STAGES, StageClock, set_duration
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Framed, serialise
 
@@ -219,6 +217,8 @@ class Session:
             self._tasks.discard(begun.task)
             self.summary.failed += 1
             message.error.CopyFrom(pb.FrameError(code=error.code.value[0], reason=error.reason, message=str(error)))
+            if error.retry_after_s is not None:
+                set_duration(message.error.retry_after, error.retry_after_s)
             return message.SerializeToString()
         self._tasks.discard(begun.task)
         self.summary.answered += 1
@@ -253,5 +253,4 @@ def describe(message: pb.UpscaleResponse | pb.UpscaleStreamResponse, answer: Ans
     message.batch_frames = answer.batch_frames
     message.frame.CopyFrom(answer.frame)
     for stage in STAGES:
-        duration: Duration = getattr(message.times, stage)
-        duration.seconds, duration.nanos = divmod(round(answer.clock.seconds[stage] * 1e9), 1_000_000_000)
+        set_duration(getattr(message.times, stage), answer.clock.seconds[stage])

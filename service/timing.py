@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Literal, get_args
 
+from google.protobuf.duration_pb2 import Duration
+
 Stage = Literal["receive", "decode", "queue", "infer", "encode"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -31,3 +33,8 @@ class StageClock:
     def total(self) -> float:
         """Seconds from the arrival to the last lap."""
         return self._last - self.arrival
+
+
+def set_duration(field: Duration, seconds: float) -> None:
+    """Put a time into a message's field, to the nanosecond."""
+    field.seconds, field.nanos = divmod(round(seconds * 1e9), 1_000_000_000)

@@ -19,6 +19,7 @@ from upscale_client._async_client import AsyncSharedFrames, AsyncUpscaleClient, 
 from upscale_client._client import SharedFrames, UpscaleClient, UpscaleStream
 from upscale_client._errors import (
     BudgetSpentError,
+    BudgetTooSmallError,
     InternalError,
     InvalidRequestError,
     MessageTooLargeError,
@@ -29,10 +30,12 @@ from upscale_client._errors import (
     UpscaleError,
 )
 from upscale_client._messages import (
+    BatchTime,
     Colour,
     Drop,
     Encoding,
     PixelFormat,
+    Priority,
     Profile,
     Served,
     Stage,
@@ -47,7 +50,9 @@ __all__ = [
     "AsyncSharedFrames",
     "AsyncUpscaleClient",
     "AsyncUpscaleStream",
+    "BatchTime",
     "BudgetSpentError",
+    "BudgetTooSmallError",
     "Colour",
     "Drop",
     "Encoding",
@@ -58,6 +63,7 @@ __all__ = [
     "NotOfferedError",
     "OverloadedError",
     "PixelFormat",
+    "Priority",
     "Profile",
     "Served",
     "SharedFrames",

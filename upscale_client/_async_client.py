@@ -16,6 +16,7 @@ from upscale_client._messages import (
     Drop,
     Encoding,
     PixelFormat,
+    Priority,
     Profile,
     Served,
     StreamAnswer,
@@ -50,10 +51,12 @@ class AsyncUpscaleClient:
         output: Encoding | None = None,
         quality: int = 0,
         budget_s: float | None = None,
+        priority: Priority = "live",
+        step_down: bool = False,
         timeout_s: float | None = None,
     ) -> Upscaled:
         """Enlarge one frame; arguments, result and errors are those of `UpscaleClient.upscale`."""
-        wish = Wish(model, scale, profile, output, quality, budget_s)
+        wish = Wish(model, scale, profile, output, quality, budget_s, priority, step_down)
         return await self._upscale(_messages.request(frame, wish, pixel_format, colour), timeout_s)
 
     def stream(
@@ -68,12 +71,14 @@ class AsyncUpscaleClient:
         output: Encoding | None = None,
         quality: int = 0,
         budget_s: float | None = None,
+        priority: Priority = "live",
+        step_down: bool = False,
         window: int = 2,
         drop: Drop = "keep_all",
         timeout_s: float | None = None,
     ) -> AsyncUpscaleStream:
         """Enlarge frame after frame in one session; arguments are those of `UpscaleClient.stream`."""
-        wish = Wish(model, scale, profile, output, quality, budget_s)
+        wish = Wish(model, scale, profile, output, quality, budget_s, priority, step_down)
 
         async def requests() -> AsyncIterator[wire.Framed[pb.UpscaleStreamRequest]]:
             yield _messages.stream_options(wish, drop, window)
@@ -96,6 +101,8 @@ class AsyncUpscaleClient:
         pixel_format: PixelFormat = "rgb24",
         colour: Colour = _HD,
         budget_s: float | None = None,
+        priority: Priority = "live",
+        step_down: bool = False,
     ) -> AsyncSharedFrames:
         """Share memory with a service on this host; arguments and errors are those of `UpscaleClient.shared_frames`."""
         region = SharedRegion(width, height, scale, pixel_format, count)
@@ -105,7 +112,7 @@ class AsyncUpscaleClient:
         except grpc.RpcError as error:
             region.close()
             raise from_rpc(error) from None
-        wish = Wish(model, scale, profile, pixel_format, budget_s=budget_s)
+        wish = Wish(model, scale, profile, pixel_format, budget_s=budget_s, priority=priority, step_down=step_down)
         return AsyncSharedFrames(region, handle, wish, colour, self._upscale, call.cancel)
 
     async def list_models(self) -> list[Served]:

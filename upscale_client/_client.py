@@ -16,6 +16,7 @@ from upscale_client._messages import (
     Drop,
     Encoding,
     PixelFormat,
+    Priority,
     Profile,
     Served,
     StreamAnswer,
@@ -55,6 +56,8 @@ class UpscaleClient:
         output: Encoding | None = None,
         quality: int = 0,
         budget_s: float | None = None,
+        priority: Priority = "live",
+        step_down: bool = False,
         timeout_s: float | None = None,
     ) -> Upscaled:
         """Enlarge one frame.
@@ -70,13 +73,16 @@ class UpscaleClient:
             output: the encoding of the answer; None for the frame's own pixel format, RGB for pictures.
             quality: 1 to 100 for JPEG and WebP (100 is lossless WebP); 0 for the default, 90.
             budget_s: seconds the frame may take in the service; it is not inferred later.
+            priority: "offline" for frames that nobody waits for: they fill the gaps and never delay "live" ones.
+            step_down: let a lesser model answer, down to bicubic, if this one cannot within the budget;
+                `Upscaled.model` says which did.
             timeout_s: seconds the whole call may take.
 
         Raises:
             UpscaleError: the service refused or could not be reached; see the tree in `_errors`.
             ValueError: `frame` is none of these.
         """
-        wish = Wish(model, scale, profile, output, quality, budget_s)
+        wish = Wish(model, scale, profile, output, quality, budget_s, priority, step_down)
         return self._upscale(_messages.request(frame, wish, pixel_format, colour), timeout_s)
 
     def stream(
@@ -91,6 +97,8 @@ class UpscaleClient:
         output: Encoding | None = None,
         quality: int = 0,
         budget_s: float | None = None,
+        priority: Priority = "live",
+        step_down: bool = False,
         window: int = 2,
         drop: Drop = "keep_all",
         timeout_s: float | None = None,
@@ -100,7 +108,7 @@ class UpscaleClient:
         Args:
             frames: read in a thread of its own, as fast as the service takes them. A `StreamFrame` chooses its
                 sequence number; others are counted from 0.
-            model: this and all to `budget_s` are as for `upscale`, and hold for all frames.
+            model: this and all to `step_down` are as for `upscale`, and hold for all frames.
             scale: as for `upscale`.
             profile: as for `upscale`.
             pixel_format: as for `upscale`.
@@ -108,11 +116,13 @@ class UpscaleClient:
             output: as for `upscale`.
             quality: as for `upscale`.
             budget_s: as for `upscale`.
+            priority: as for `upscale`.
+            step_down: as for `upscale`, decided for every frame anew.
             window: frames the service works on at once, unread answers included.
             drop: "latest_wins" lets a frame that waits give way to a newer one.
             timeout_s: seconds the whole session may take; None for no limit.
         """
-        wish = Wish(model, scale, profile, output, quality, budget_s)
+        wish = Wish(model, scale, profile, output, quality, budget_s, priority, step_down)
 
         def requests() -> Iterator[wire.Framed[pb.UpscaleStreamRequest]]:
             yield _messages.stream_options(wish, drop, window)
@@ -133,6 +143,8 @@ class UpscaleClient:
         pixel_format: PixelFormat = "rgb24",
         colour: Colour = _HD,
         budget_s: float | None = None,
+        priority: Priority = "live",
+        step_down: bool = False,
     ) -> SharedFrames:
         """Share memory with a service on this host: frames are enlarged where they lie, and no pixel is sent.
 
@@ -146,6 +158,8 @@ class UpscaleClient:
             pixel_format: as for `upscale`.
             colour: as for `upscale`.
             budget_s: as for `upscale`.
+            priority: as for `upscale`.
+            step_down: as for `upscale`, decided for every frame anew.
 
         Raises:
             UpscaleError: the service is on another host, of another user, or does not offer it.
@@ -158,7 +172,7 @@ class UpscaleClient:
         except grpc.RpcError as error:
             region.close()
             raise from_rpc(error) from None
-        wish = Wish(model, scale, profile, pixel_format, budget_s=budget_s)
+        wish = Wish(model, scale, profile, pixel_format, budget_s=budget_s, priority=priority, step_down=step_down)
         return SharedFrames(region, handle, wish, colour, self._upscale, call.cancel)
 
     def list_models(self) -> list[Served]:

@@ -6,6 +6,7 @@ UpscaleError
 ├── MessageTooLargeError   the frame is larger than the service takes
 ├── BudgetSpentError       the budget or the timeout ran out
 ├── OverloadedError        no room now; try again later
+├── BudgetTooSmallError    the budget is shorter than the network takes; trying again will not help
 ├── NotOfferedError        the service's operator has turned this off
 ├── UnavailableError       the service or its inference server cannot be reached; try again later
 └── InternalError          the service's fault
@@ -27,14 +28,19 @@ class UpscaleError(Exception):
     Attributes:
         code: the gRPC status.
         reason: the service's machine-readable reason (see upscale.proto), or "" where the service did not speak.
+        retry_after_s: seconds after which trying again may help; None where the service does not know.
+        retryable: whether trying again later may help at all.
     """
 
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, code: grpc.StatusCode, reason: str = "") -> None:
+    def __init__(
+        self, message: str, code: grpc.StatusCode, reason: str = "", retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
+        self.retry_after_s = retry_after_s
 
 
 class InvalidRequestError(UpscaleError):
@@ -54,9 +60,16 @@ class BudgetSpentError(UpscaleError):
 
 
 class OverloadedError(UpscaleError):
-    """There is no room now; try again later."""
+    """There is no room now; try again in `retry_after_s` seconds, or later where that is None."""
 
     retryable = True
+
+
+class BudgetTooSmallError(UpscaleError):
+    """The budget is shorter than the network takes on an idle service: trying again will not help.
+
+    A larger budget, a lesser model or `step_down` will.
+    """
 
 
 class UnavailableError(UpscaleError):
@@ -81,6 +94,8 @@ _BY_CODE: dict[grpc.StatusCode, type[UpscaleError]] = {
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.UNIMPLEMENTED: NotOfferedError,
 }
+# The code says what kind of error it is, but for these.
+_BY_REASON: dict[str, type[UpscaleError]] = {"BUDGET_TOO_SMALL": BudgetTooSmallError}
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -90,24 +105,32 @@ def from_rpc(error: grpc.RpcError) -> UpscaleError:
     message = error.details() or code.name
     trailing: Any = error.trailing_metadata() or ()
     details = next((value for key, value in trailing if key == _DETAILS_KEY), None)
-    reason = _reason(details)
-    kind = _BY_CODE.get(code, InternalError)
+    reason, retry_after_s = _details(details)
+    kind = _kind(code, reason)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not reason and "larger than max" in message:
         kind = MessageTooLargeError  # gRPC's own refusal has no reason
-    return kind(message, code, reason)
+    return kind(message, code, reason, retry_after_s)
 
 
-def from_status(number: int, message: str, reason: str) -> UpscaleError:
+def from_status(number: int, message: str, reason: str, retry_after_s: float | None) -> UpscaleError:
     """The error of this tree for a frame of a stream; `number` is a google.rpc.Code."""
     code = _CODES.get(number, grpc.StatusCode.UNKNOWN)
-    return _BY_CODE.get(code, InternalError)(message, code, reason)
+    return _kind(code, reason)(message, code, reason, retry_after_s)
 
 
-def _reason(details: str | bytes | None) -> str:
-    if not isinstance(details, bytes):
-        return ""
-    for detail in status_pb2.Status.FromString(details).details:
-        info = error_details_pb2.ErrorInfo()
+def _kind(code: grpc.StatusCode, reason: str) -> type[UpscaleError]:
+    return _BY_REASON.get(reason) or _BY_CODE.get(code, InternalError)
+
+
+def _details(data: str | bytes | None) -> tuple[str, float | None]:
+    """The reason, and the seconds to wait, in a status' details."""
+    reason, retry_after_s = "", None
+    if not isinstance(data, bytes):
+        return reason, retry_after_s
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    for detail in status_pb2.Status.FromString(data).details:
         if detail.Unpack(info):
-            return info.reason
-    return ""
+            reason = info.reason
+        elif detail.Unpack(retry) and retry.HasField("retry_delay"):
+            retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
+    return reason, retry_after_s

@@ -18,6 +18,7 @@ PixelFormat = Literal["rgb24", "nv12", "i420"]
 Encoding = Literal["rgb24", "nv12", "i420", "png", "jpeg", "webp"]
 Profile = Literal["clean", "compressed"]
 Stage = Literal["receive", "decode", "queue", "infer", "encode"]
+Priority = Literal["live", "offline"]
 Drop = Literal["keep_all", "latest_wins"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -30,6 +31,7 @@ _ENCODINGS: dict[Encoding, pb.Encoding] = {
     "webp": pb.ENCODING_WEBP,
 }
 _PROFILES: dict[Profile, pb.Profile] = {"clean": pb.PROFILE_CLEAN, "compressed": pb.PROFILE_COMPRESSED}
+_PRIORITIES: dict[Priority, pb.Priority] = {"live": pb.PRIORITY_LIVE, "offline": pb.PRIORITY_OFFLINE}
 _DROPS: dict[Drop, pb.DropPolicy] = {
     "keep_all": pb.DROP_POLICY_KEEP_ALL,
     "latest_wins": pb.DROP_POLICY_LATEST_WINS,
@@ -63,15 +65,20 @@ class Wish:
     output: Encoding | None = None
     quality: int = 0
     budget_s: float | None = None
+    priority: Priority = "live"
+    step_down: bool = False
 
-    def output_format(self) -> pb.OutputFormat:
-        """The part of it that is about the answer's encoding."""
-        encoding = _ENCODINGS[self.output] if self.output else pb.ENCODING_UNSPECIFIED
-        return pb.OutputFormat(encoding=encoding, quality=self.quality)
-
-    def profile_value(self) -> pb.Profile:
-        """As the protocol says it."""
-        return _PROFILES[self.profile] if self.profile else pb.PROFILE_UNSPECIFIED
+    def put(self, message: pb.UpscaleRequest | pb.StreamOptions) -> None:
+        """Say it in a message."""
+        message.model = self.model
+        message.scale = self.scale
+        message.profile = _PROFILES[self.profile] if self.profile else pb.PROFILE_UNSPECIFIED
+        message.output.encoding = _ENCODINGS[self.output] if self.output else pb.ENCODING_UNSPECIFIED
+        message.output.quality = self.quality
+        if self.budget_s is not None:
+            message.budget.FromNanoseconds(round(self.budget_s * 1e9))
+        message.priority = _PRIORITIES[self.priority]
+        message.step_down = self.step_down
 
 
 @dataclass(frozen=True)
@@ -152,6 +159,21 @@ class StreamSummary:
 
 
 @dataclass(frozen=True)
+class BatchTime:
+    """What the service expects a batch of frames to take."""
+
+    endpoint: str
+    """The inference server that would run it."""
+    width: int
+    """Of the frames sent."""
+    height: int
+    frames: int
+    """How many are inferred together."""
+    predicted_s: float
+    """Seconds in the inference server, without waiting for it."""
+
+
+@dataclass(frozen=True)
 class Served:
     """A network the service offers."""
 
@@ -165,6 +187,8 @@ class Served:
     """False for random weights, served to measure speed: the pictures mean nothing."""
     pixel_format: Encoding
     """`rgb24`, which pictures are too; or `nv12`, which serves `i420` too."""
+    batch_times: tuple[BatchTime, ...]
+    """Of the sizes that the service has a figure for."""
 
 
 def request(
@@ -176,24 +200,15 @@ def request(
         ValueError: `frame` is neither pixels in this format nor the bytes of a PNG, JPEG or WebP.
     """
     head, data = _frame(frame, pixel_format, colour)
-    message = pb.UpscaleRequest(
-        model=wish.model, scale=wish.scale, profile=wish.profile_value(), output=wish.output_format(), frame=head
-    )
-    set_budget(message, wish)
+    message = pb.UpscaleRequest(frame=head)
+    wish.put(message)
     return Framed(message, data)
 
 
 def stream_options(wish: Wish, drop: Drop, window: int) -> Framed[pb.UpscaleStreamRequest]:
     """The first message of a stream."""
-    options = pb.StreamOptions(
-        model=wish.model,
-        scale=wish.scale,
-        profile=wish.profile_value(),
-        output=wish.output_format(),
-        drop=_DROPS[drop],
-        window=window,
-    )
-    set_budget(options, wish)
+    options = pb.StreamOptions(drop=_DROPS[drop], window=window)
+    wish.put(options)
     return Framed(pb.UpscaleStreamRequest(options=options))
 
 
@@ -202,12 +217,6 @@ def stream_request(frame: StreamFrame, pixel_format: PixelFormat, colour: Colour
     head, data = _frame(frame.frame, pixel_format, colour)
     message = pb.UpscaleStreamRequest(sequence=frame.sequence, presentation_time=frame.presentation_time, frame=head)
     return Framed(message, data)
-
-
-def set_budget(message: pb.UpscaleRequest | pb.StreamOptions, wish: Wish) -> None:
-    """Put the budget into a message, if there is one."""
-    if wish.budget_s is not None:
-        message.budget.FromNanoseconds(round(wish.budget_s * 1e9))
 
 
 def raw_shape(width: int, height: int, pixel_format: PixelFormat) -> tuple[int, ...]:
@@ -276,8 +285,13 @@ def stream_answer(response: Framed[pb.UpscaleStreamResponse]) -> StreamAnswer:
         presentation_time=message.presentation_time,
         dropped=message.dropped,
         upscaled=None if failed else answer(response),
-        error=from_status(failed.code, failed.message, failed.reason) if failed else None,
+        error=_frame_error(failed) if failed else None,
     )
+
+
+def _frame_error(error: pb.FrameError) -> UpscaleError:
+    retry_after_s = _seconds(error.retry_after) if error.HasField("retry_after") else None
+    return from_status(error.code, error.message, error.reason, retry_after_s)
 
 
 def served(response: pb.ListModelsResponse) -> list[Served]:
@@ -292,6 +306,10 @@ def served(response: pb.ListModelsResponse) -> list[Served]:
             ready=variant.ready,
             trained=variant.trained,
             pixel_format=_ENCODING_NAMES[variant.pixel_format],
+            batch_times=tuple(
+                BatchTime(each.endpoint, each.width, each.height, each.frames, _seconds(each.predicted))
+                for each in variant.batch_times
+            ),
         )
         for variant in response.variants
     ]

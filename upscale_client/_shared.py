@@ -104,16 +104,12 @@ class SharedPlaces:
 
     def _request(self, index: int) -> Framed[pb.UpscaleRequest]:
         """The message that asks for the frame at `index`."""
-        region, wish = self._region, self._wish
+        region = self._region
         frame = _messages.raw_head(region.width, region.height, region.pixel_format, self._colour)
         frame.region.handle, frame.region.offset = self._handle, index * region.frame_bytes
         message = pb.UpscaleRequest(
-            model=wish.model,
-            scale=wish.scale,
-            profile=wish.profile_value(),
-            output=wish.output_format(),
             frame=frame,
             answer=pb.RegionRef(handle=self._handle, offset=region.answers_begin + index * region.answer_bytes),
         )
-        _messages.set_budget(message, wish)
+        self._wish.put(message)
         return Framed(message)

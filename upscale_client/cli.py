@@ -54,6 +54,12 @@ def upscale(
         _Format | None, typer.Option("--format", help="Default: what the output's name says, else png.")
     ] = None,
     quality: Annotated[int, typer.Option(min=0, max=100, help="Of JPEG and WebP; default 90.")] = 0,
+    offline: Annotated[
+        bool, typer.Option("--offline/--live", help="Offline, the live frames of others go first.")
+    ] = True,
+    step_down: Annotated[
+        bool, typer.Option("--step-down", help="Let a lesser network answer rather than none in time.")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Pictures in flight at once.")] = 2,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="Seconds one picture may take.")] = 60.0,
 ) -> None:
@@ -81,6 +87,8 @@ def upscale(
                 profile=profile.value if profile else None,
                 output=SUFFIXES[target.suffix.lower()],
                 quality=quality,
+                priority="offline" if offline else "live",
+                step_down=step_down,
             )
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(answer.data)

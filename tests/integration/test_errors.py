@@ -121,6 +121,14 @@ def test_messages_no_client_of_ours_would_send(gateway: GatewayProcess, frame: p
     assert words in (caught.value.details() or "")
 
 
+def test_a_priority_that_the_service_does_not_know(gateway: GatewayProcess) -> None:
+    request = pb.UpscaleRequest.FromString(b"\x30\x09")  # field 6 is 9
+    with grpc.insecure_channel(gateway.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        UpscaleServiceStub(channel).Upscale(request)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "priority is 9 (unknown); accepted are: PRIORITY_LIVE, PRIORITY_OFFLINE"
+
+
 def test_a_bomb_costs_no_time(client: UpscaleClient) -> None:
     data = bomb(12_000)  # 432 MB of pixels
     began = time.monotonic()

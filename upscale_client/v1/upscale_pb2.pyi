@@ -38,6 +38,12 @@ class Profile(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROFILE_CLEAN: _ClassVar[Profile]
     PROFILE_COMPRESSED: _ClassVar[Profile]
 
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIORITY_UNSPECIFIED: _ClassVar[Priority]
+    PRIORITY_LIVE: _ClassVar[Priority]
+    PRIORITY_OFFLINE: _ClassVar[Priority]
+
 class DropPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DROP_POLICY_UNSPECIFIED: _ClassVar[DropPolicy]
@@ -59,6 +65,9 @@ COLOUR_RANGE_FULL: ColourRange
 PROFILE_UNSPECIFIED: Profile
 PROFILE_CLEAN: Profile
 PROFILE_COMPRESSED: Profile
+PRIORITY_UNSPECIFIED: Priority
+PRIORITY_LIVE: Priority
+PRIORITY_OFFLINE: Priority
 DROP_POLICY_UNSPECIFIED: DropPolicy
 DROP_POLICY_KEEP_ALL: DropPolicy
 DROP_POLICY_LATEST_WINS: DropPolicy
@@ -104,12 +113,14 @@ class OutputFormat(_message.Message):
     def __init__(self, encoding: _Optional[_Union[Encoding, str]] = ..., quality: _Optional[int] = ...) -> None: ...
 
 class UpscaleRequest(_message.Message):
-    __slots__ = ("model", "scale", "profile", "output", "budget", "answer", "frame")
+    __slots__ = ("model", "scale", "profile", "output", "budget", "priority", "step_down", "answer", "frame")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     BUDGET_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    STEP_DOWN_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     model: str
@@ -117,9 +128,11 @@ class UpscaleRequest(_message.Message):
     profile: Profile
     output: OutputFormat
     budget: _duration_pb2.Duration
+    priority: Priority
+    step_down: bool
     answer: RegionRef
     frame: Frame
-    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., profile: _Optional[_Union[Profile, str]] = ..., output: _Optional[_Union[OutputFormat, _Mapping]] = ..., budget: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., answer: _Optional[_Union[RegionRef, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., profile: _Optional[_Union[Profile, str]] = ..., output: _Optional[_Union[OutputFormat, _Mapping]] = ..., budget: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., step_down: _Optional[bool] = ..., answer: _Optional[_Union[RegionRef, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
 
 class UpscaleResponse(_message.Message):
     __slots__ = ("model", "variant", "times", "batch_frames", "frame")
@@ -136,7 +149,7 @@ class UpscaleResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., variant: _Optional[str] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ..., batch_frames: _Optional[int] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
 
 class StreamOptions(_message.Message):
-    __slots__ = ("model", "scale", "profile", "output", "budget", "drop", "window")
+    __slots__ = ("model", "scale", "profile", "output", "budget", "drop", "window", "priority", "step_down")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +157,8 @@ class StreamOptions(_message.Message):
     BUDGET_FIELD_NUMBER: _ClassVar[int]
     DROP_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    STEP_DOWN_FIELD_NUMBER: _ClassVar[int]
     model: str
     scale: int
     profile: Profile
@@ -151,7 +166,9 @@ class StreamOptions(_message.Message):
     budget: _duration_pb2.Duration
     drop: DropPolicy
     window: int
-    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., profile: _Optional[_Union[Profile, str]] = ..., output: _Optional[_Union[OutputFormat, _Mapping]] = ..., budget: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., drop: _Optional[_Union[DropPolicy, str]] = ..., window: _Optional[int] = ...) -> None: ...
+    priority: Priority
+    step_down: bool
+    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., profile: _Optional[_Union[Profile, str]] = ..., output: _Optional[_Union[OutputFormat, _Mapping]] = ..., budget: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., drop: _Optional[_Union[DropPolicy, str]] = ..., window: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., step_down: _Optional[bool] = ...) -> None: ...
 
 class UpscaleStreamRequest(_message.Message):
     __slots__ = ("options", "sequence", "presentation_time", "answer", "frame")
@@ -190,14 +207,16 @@ class UpscaleStreamResponse(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., presentation_time: _Optional[int] = ..., variant: _Optional[str] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ..., batch_frames: _Optional[int] = ..., dropped: _Optional[int] = ..., error: _Optional[_Union[FrameError, _Mapping]] = ..., model: _Optional[str] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
 
 class FrameError(_message.Message):
-    __slots__ = ("code", "reason", "message")
+    __slots__ = ("code", "reason", "message", "retry_after")
     CODE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_FIELD_NUMBER: _ClassVar[int]
     code: int
     reason: str
     message: str
-    def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+    retry_after: _duration_pb2.Duration
+    def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., retry_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class StreamSummary(_message.Message):
     __slots__ = ("answered", "failed", "dropped")
@@ -256,7 +275,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., default_model: _Optional[str] = ..., default_profile: _Optional[_Union[Profile, str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class Variant(_message.Message):
-    __slots__ = ("name", "model", "scale", "profile", "max_batch_frames", "ready", "trained", "pixel_format")
+    __slots__ = ("name", "model", "scale", "profile", "max_batch_frames", "ready", "trained", "pixel_format", "batch_times")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
@@ -265,6 +284,7 @@ class Variant(_message.Message):
     READY_FIELD_NUMBER: _ClassVar[int]
     TRAINED_FIELD_NUMBER: _ClassVar[int]
     PIXEL_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    BATCH_TIMES_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     scale: int
@@ -273,7 +293,22 @@ class Variant(_message.Message):
     ready: bool
     trained: bool
     pixel_format: Encoding
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., scale: _Optional[int] = ..., profile: _Optional[_Union[Profile, str]] = ..., max_batch_frames: _Optional[int] = ..., ready: _Optional[bool] = ..., trained: _Optional[bool] = ..., pixel_format: _Optional[_Union[Encoding, str]] = ...) -> None: ...
+    batch_times: _containers.RepeatedCompositeFieldContainer[BatchTime]
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., scale: _Optional[int] = ..., profile: _Optional[_Union[Profile, str]] = ..., max_batch_frames: _Optional[int] = ..., ready: _Optional[bool] = ..., trained: _Optional[bool] = ..., pixel_format: _Optional[_Union[Encoding, str]] = ..., batch_times: _Optional[_Iterable[_Union[BatchTime, _Mapping]]] = ...) -> None: ...
+
+class BatchTime(_message.Message):
+    __slots__ = ("endpoint", "width", "height", "frames", "predicted")
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_FIELD_NUMBER: _ClassVar[int]
+    endpoint: str
+    width: int
+    height: int
+    frames: int
+    predicted: _duration_pb2.Duration
+    def __init__(self, endpoint: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., frames: _Optional[int] = ..., predicted: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_output_pixels", "min_side", "max_message_bytes", "max_inflight_frames", "max_stream_window", "shared_memory")

@@ -9,15 +9,23 @@ from typing import Any
 import pytest
 
 from service.catalog import Variant
-from service.errors import FrameInvalidError, ReaderTooSlowError, RequestInvalidError, ShuttingDownError
+from service.errors import (
+    FrameInvalidError,
+    OverloadedError,
+    ReaderTooSlowError,
+    RequestInvalidError,
+    ShuttingDownError,
+)
 from service.frames import FrameFormat, FrameStore
-from service.line import Answer
+from service.line import Answer, Wish
+from service.priority import Priority
 from service.session import Session
 from service.timing import StageClock
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Framed
 
 SIZE = FrameFormat(height=16, width=16, scale=2)
+RETRY_AFTER_S = {b"full": None, b"full now": 0.0, b"full for long": 1.25}
 VARIANT = Variant("runet_x2_clean", "runet", 2, "clean", 4, True, 1)
 
 
@@ -39,6 +47,8 @@ class Line:
                 await self._gates[number]
             if framed.data == b"bad":
                 raise FrameInvalidError("it is bad")
+            if framed.data in RETRY_AFTER_S:
+                raise OverloadedError("it is too much", RETRY_AFTER_S[framed.data])
             slot.hold()
             return Answer(VARIANT, pb.Frame(width=32, height=32), b"pixels", 1, clock, slot)
 
@@ -169,6 +179,18 @@ async def test_a_bad_frame_is_answered_with_its_error_and_the_session_goes_on(st
     assert scene.session.summary == pb.StreamSummary(answered=2, failed=1)
 
 
+async def test_a_refused_frame_is_told_when_to_try_again_if_that_is_known(store: FrameStore) -> None:
+    scene = Scene(store)
+    for number, data in enumerate(RETRY_AFTER_S):
+        scene.frame(number, data)
+    scene.end()
+    await scene.session.run()
+    errors = [answer.error for answer in scene.answers]
+    assert [error.reason for error in errors] == ["OVERLOADED"] * 3
+    assert [error.HasField("retry_after") for error in errors] == [False, True, True]
+    assert [error.retry_after.ToNanoseconds() / 1e9 for error in errors[1:]] == [0.0, 1.25]
+
+
 async def test_an_answer_that_is_never_read_ends_the_session(store: FrameStore) -> None:
     scene = Scene(store, write_timeout_s=0.05)
     scene.reading.clear()
@@ -246,6 +268,7 @@ async def test_a_session_of_nothing_ends(store: FrameStore) -> None:
         ({"window": 5}, "options.window is 5; accepted are 1 to 4, and 0 for the default"),
         ({"drop": 9}, r"options.drop is 9 \(unknown\); accepted are: DROP_POLICY_KEEP_ALL, DROP_POLICY_LATEST_WINS"),
         ({"profile": 9}, r"profile is 9 \(unknown\)"),
+        ({"priority": 9}, r"priority is 9 \(unknown\); accepted are: PRIORITY_LIVE, PRIORITY_OFFLINE"),
         ({"budget": {"seconds": -1}}, "budget is -1 s"),
     ],
 )
@@ -255,6 +278,17 @@ async def test_wrong_options_are_named(store: FrameStore, options: dict[str, Any
     scene.frame(0)
     with pytest.raises(RequestInvalidError, match=message):
         await scene.session.run()
+
+
+@pytest.mark.parametrize("kind", [pb.UpscaleRequest, pb.StreamOptions])
+def test_a_wish_says_who_goes_first_and_who_steps_down(kind: type[pb.UpscaleRequest] | type[pb.StreamOptions]) -> None:
+    plain = Wish.of(kind())
+    assert (plain.priority, plain.step_down) == (Priority.LIVE, False)
+    assert Wish.of(kind(priority=pb.PRIORITY_LIVE)).priority is Priority.LIVE
+    wish = Wish.of(kind(priority=pb.PRIORITY_OFFLINE, step_down=True))
+    assert (wish.priority, wish.step_down) == (Priority.OFFLINE, True)
+    with pytest.raises(RequestInvalidError, match=r"priority is -1 \(unknown\)"):
+        Wish.of(kind(priority=-1))  # pyright: ignore[reportArgumentType]
 
 
 async def test_options_come_once(store: FrameStore) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,13 +45,15 @@ messages = st.one_of(
         scale=st.integers(0, 2**32 - 1),
         profile=st.integers(0, 3),
         output=st.none() | st.builds(pb.OutputFormat, quality=st.integers(0, 200)),
+        priority=st.integers(0, 3),
+        step_down=st.booleans(),
         answer=st.none() | refs,
         frame=frames(),
     ),
     st.builds(pb.UpscaleResponse, variant=st.text(max_size=10), batch_frames=st.integers(0, 2**32 - 1), frame=frames()),
     st.builds(
         pb.UpscaleStreamRequest,
-        options=st.none() | st.builds(pb.StreamOptions, window=st.integers(0, 9)),
+        options=st.none() | st.builds(pb.StreamOptions, window=st.integers(0, 9), priority=st.integers(0, 3)),
         sequence=st.integers(0, 2**64 - 1),
         presentation_time=st.integers(-(2**63), 2**63 - 1),
         frame=frames(),
@@ -58,7 +61,13 @@ messages = st.one_of(
     st.builds(
         pb.UpscaleStreamResponse,
         sequence=st.integers(0, 2**64 - 1),
-        error=st.none() | st.builds(pb.FrameError, code=st.integers(0, 16), message=st.text(max_size=9)),
+        error=st.none()
+        | st.builds(
+            pb.FrameError,
+            code=st.integers(0, 16),
+            message=st.text(max_size=9),
+            retry_after=st.none() | st.builds(Duration, nanos=st.integers(0, 999_999_999)),
+        ),
         frame=frames(),
     ),
 )
