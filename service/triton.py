@@ -36,6 +36,8 @@ _POLL_TIMEOUT_S = 2.0
 _REGION_UNKNOWN = "Unable to find shared memory region"
 # What it says when it knew a region all along: it was taken for gone, or we were.
 _REGION_KNOWN = "already in manager"
+_REGION_IN_USE = "currently in use"
+_LAST_PAUSES_S = (0.01, 0.04, 0.2, 1.0)
 _GONE = {"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED"}
 
 
@@ -282,7 +284,7 @@ class Triton:
         except RegionInvalidError:
             # Triton may have opened another file: it must not keep that one.
             try:
-                await self._unregister(region.name)
+                region.retired |= not await self._unregister(region.name)
             except InferenceServerException:
                 region.retired = True
             raise
@@ -303,17 +305,33 @@ class Triton:
                 self._unneeded.append(name)
 
     async def _unregister_unneeded(self) -> None:
-        while self._unneeded:
+        for name in list(self._unneeded):
             try:
-                await self._unregister(self._unneeded[-1])
+                done = await self._unregister(name)
             except InferenceServerException as error:
                 if error.status() in _GONE:
                     raise
-                log.warning("Triton at %s does not forget a region: %s", self.url, error.message())
-            self._unneeded.pop()
+                log.warning("Triton at %s cannot unmap a region: %s", self.url, error.message())
+                done = True
+            if done:
+                self._unneeded.remove(name)
 
-    async def _unregister(self, name: str) -> None:
-        await self._client.unregister_system_shared_memory(name, client_timeout=_POLL_TIMEOUT_S)
+    async def _unregister(self, name: str) -> bool:
+        """Have Triton unmap a region; False if it uses it still: it lets go a moment after it has answered."""
+        try:
+            await self._client.unregister_system_shared_memory(name, client_timeout=_POLL_TIMEOUT_S)
+        except InferenceServerException as error:
+            if _REGION_IN_USE in error.message():
+                return False
+            raise
+        return True
+
+    async def _unregister_at_last(self, name: str) -> None:
+        for pause_s in _LAST_PAUSES_S:
+            if await self._unregister(name):
+                return
+            await asyncio.sleep(pause_s)
+        log.warning("Triton at %s keeps %s mapped: it uses it still", self.url, name)
 
     def _translate(self, status: str, message: str, variant: Variant, batch: Batch) -> Exception:
         if status == "StatusCode.NOT_FOUND" or "unknown model" in message or "is not ready" in message:
@@ -338,7 +356,7 @@ class Triton:
         self._note_removed()
         names = [*self._unneeded, *(name for name, unmappable in self._may_know.items() if unmappable)]
         # All at once: a Triton that hangs is waited for once.
-        await asyncio.gather(*(self._unregister(name) for name in names), return_exceptions=True)
+        await asyncio.gather(*(self._unregister_at_last(name) for name in names), return_exceptions=True)
         await self._client.close()
         await self._channel.close()
 
