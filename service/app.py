@@ -134,15 +134,16 @@ class Gateway:
         self._codecs.shutdown()
         self._regions.close()
         await self._triton.close()
+        self._frames.close()
         if self._metrics_server is not None:
             self._metrics_server.shutdown()
             self._metrics_server.server_close()
         log.info("stopped after %.1f s", time.monotonic() - began)
 
-    def _serving(self, variants: list[Variant]) -> None:
+    def _serving(self, triton: Triton, variants: list[Variant]) -> None:
         """What Triton serves has been looked at; tell the catalogue, the metrics and the health checks."""
         self._catalog.update(variants)
-        self._metrics.triton(self._triton.url, self._triton.up)
+        self._metrics.triton(triton.url, triton.up)
         ready = bool(variants)
         if ready != self._ready:
             self._ready = ready

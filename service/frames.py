@@ -258,29 +258,28 @@ class FrameStore:
         self._max_bytes = max_bytes
         # Least recently used first.
         self._lanes: dict[FrameFormat, Lane] = {}
-        self._retired: list[Lane] = []
+        self._ending: list[Lane] = []
+        """Those that give out no slots any more; each goes with its last."""
         self._borrowed = 0
         self._reserved = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self.removed: list[str] = []
-        """Names of regions that are gone; whoever registered them with Triton takes them from here. Retired ones are
-        not among them: Triton must not unmap what it may still write to."""
+        self._subscribers: list[deque[str]] = []
         _remove_leftovers()
 
     @property
     def in_use(self) -> int:
         """Frames that somebody holds."""
-        return sum(lane.in_use for lane in (*self._lanes.values(), *self._retired)) + self._borrowed
+        return sum(lane.in_use for lane in (*self._lanes.values(), *self._ending)) + self._borrowed
 
     @property
     def retired(self) -> int:
         """Slots in use in lanes that will not be used again."""
-        return sum(lane.in_use for lane in (*self._lanes.values(), *self._retired) if lane.retired)
+        return sum(lane.in_use for lane in (*self._lanes.values(), *self._ending) if lane.retired)
 
     @property
     def byte_size(self) -> int:
         """Bytes of all lanes."""
-        return sum(lane.byte_size for lane in (*self._lanes.values(), *self._retired))
+        return sum(lane.byte_size for lane in (*self._lanes.values(), *self._ending))
 
     def take(self, layout: FrameFormat, *, reserved: bool = False) -> Slot:
         """A slot for a frame, in a place that the caller has reserved or in a free one; the caller holds it.
@@ -288,7 +287,7 @@ class FrameStore:
         Raises:
             OverloadedError: all frames' places are taken, or there is no memory for one of this size.
         """
-        self._drop_retired()
+        self._drop_ended()
         if not reserved:
             self._refuse_overload()
         try:
@@ -302,6 +301,35 @@ class FrameStore:
                 f"no shared memory for another frame of {layout.width}x{layout.height}; try again later"
             )
         return slot
+
+    def take_apart(self, layout: FrameFormat, count: int) -> list[Slot]:
+        """Neighbouring slots in a lane of their own, zeroed, for frames that are nobody's; the caller holds each.
+
+        No frame's lane makes room for them, and their lane goes with the last of them.
+
+        Raises:
+            OverloadedError: there are not as many frames' places, or not as much memory, left.
+        """
+        self._drop_ended()
+        room = min(
+            self._max_frames - self.in_use - self._reserved, (self._max_bytes - self.byte_size) // layout.slot_bytes
+        )
+        if count > room:
+            raise OverloadedError(
+                f"no room for {count} more frames of {layout.width}x{layout.height} now; try again later"
+            )
+        slots: list[Slot] = []
+        try:
+            lane = Lane(layout, count)
+            self._ending.append(lane)
+            while len(slots) < count and (slot := lane.take(self._drop_ended_and_wake)):
+                slots.append(slot)
+        except OSError as error:
+            for slot in slots:
+                slot.release()
+            self._drop_ended()
+            raise OverloadedError(f"no shared memory for frames: {error.strerror}; try again later") from None
+        return slots
 
     def borrow(
         self, layout: FrameFormat, source: Span, answer: Span, on_free: Callable[[], None], *, reserved: bool = False
@@ -344,12 +372,27 @@ class FrameStore:
         self._reserved -= 1
         self._wake()
 
+    def subscribe(self) -> deque[str]:
+        """The names of regions that are gone from now on, for one who registers them with a Triton to take out."""
+        removed: deque[str] = deque()
+        self._subscribers.append(removed)
+        return removed
+
+    def unsubscribe(self, removed: deque[str]) -> None:
+        """Put no more names into what `subscribe` gave."""
+        self._subscribers = [each for each in self._subscribers if each is not removed]
+
+    def tell_removed(self, name: str) -> None:
+        """A region is gone, in which no batch is at work but those that were given up: tell all subscribers."""
+        for removed in self._subscribers:
+            removed.append(name)
+
     def close(self) -> None:
         """Remove every region."""
-        for lane in (*self._lanes.values(), *self._retired):
+        for lane in (*self._lanes.values(), *self._ending):
             self._remove(lane)
         self._lanes.clear()
-        self._retired.clear()
+        self._ending.clear()
 
     def _refuse_overload(self) -> None:
         if self.in_use + self._reserved >= self._max_frames:
@@ -377,18 +420,21 @@ class FrameStore:
             )
         return Lane(layout, capacity)
 
-    def _drop_retired(self) -> None:
+    def _drop_ended_and_wake(self) -> None:
+        self._drop_ended()
+        self._wake()
+
+    def _drop_ended(self) -> None:
         for lane in [lane for lane in self._lanes.values() if lane.retired]:
             del self._lanes[lane.layout]
-            self._retired.append(lane)
-        for lane in [lane for lane in self._retired if lane.in_use == 0]:
-            self._retired.remove(lane)
+            self._ending.append(lane)
+        for lane in [lane for lane in self._ending if lane.in_use == 0]:
+            self._ending.remove(lane)
             self._remove(lane)
 
     def _remove(self, lane: Lane) -> None:
         lane.close()
-        if not lane.retired:
-            self.removed.append(lane.name)
+        self.tell_removed(lane.name)
 
 
 def _remove_leftovers() -> None:

@@ -52,7 +52,7 @@ class Regions:
     """All clients' regions.
 
     Args:
-        frames: learns which of them Triton is to forget.
+        frames: learns which of them every Triton is to forget.
         most: regions at once.
     """
 
@@ -160,8 +160,7 @@ class Regions:
     def _remove_unused(self, region: ClientRegion) -> None:
         if region.closed and not region.users:
             region.unmap()
-            if not region.retired:
-                self._frames.removed.append(region.name)
+            self._frames.tell_removed(region.name)
 
 
 def _check_owner(name: str, found: os.stat_result, byte_size: int) -> None:

@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterable
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.discovery import Discovery
 
 RGB_BYTES = 3
 UHD_PIXELS = 3840 * 2160
@@ -41,12 +43,14 @@ class Settings(BaseSettings):
     added up."""
 
     triton_url: str = "127.0.0.1:8001"
-    """Host and port of Triton's gRPC endpoint."""
+    """Triton's gRPC endpoints, a comma-separated list of: host:port; dns:host:port, every address that the name
+    resolves to; file:/path, one host:port a line and comments after #, read again each time: replace the file as a
+    whole, by renaming. What cannot be looked up stays what it was."""
     triton_shared_memory: Literal["auto", "on", "off"] = "auto"
     """How frames reach Triton. auto: by shared memory if Triton shares /dev/shm with the gateway, as bytes if not. on:
     by shared memory or not at all. off: always as bytes."""
     triton_poll_s: float = Field(default=0.5, gt=0)
-    """How often Triton's readiness and its models are looked at, in seconds."""
+    """How often an endpoint's readiness and its models are looked at, and which endpoints there are, in seconds."""
     infer_timeout_s: float = Field(default=10.0, gt=0)
     """A batch without an answer for so long is given up, and its slots are never used again."""
 
@@ -89,6 +93,12 @@ class Settings(BaseSettings):
     def largest_slot_bytes(self) -> int:
         """Bytes of the largest frame (x2) and its answer."""
         return RGB_BYTES * (self.max_output_pixels // 4 + self.max_output_pixels)
+
+    @field_validator("triton_url")
+    @classmethod
+    def _refuse_no_endpoints(cls, value: str) -> str:
+        Discovery(value)
+        return value
 
     @model_validator(mode="after")
     def _refuse_impossible(self) -> Self:

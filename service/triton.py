@@ -7,8 +7,8 @@ has no type information worth the name; what it returns is named and typed here 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -20,8 +20,9 @@ from tritonclient.utils import InferenceServerException
 
 from service.catalog import Variant
 from service.errors import BackendUnavailableError, InternalError, RegionInvalidError
-from service.frames import SHARED_MEMORY, FrameStore, Region, Span
+from service.frames import SHARED_MEMORY, FrameFormat, FrameStore, Region, Span
 from service.scheduler import Batch
+from upscale_client.colour import colour_maps
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +34,22 @@ _MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 _POLL_TIMEOUT_S = 2.0
 # What Triton says when it has restarted and knows our regions no more.
 _REGION_UNKNOWN = "Unable to find shared memory region"
+# What it says when it knew a region all along: it was taken for gone, or we were.
+_REGION_KNOWN = "already in manager"
+_REGION_IN_USE = "currently in use"
+_LAST_PAUSES_S = (0.01, 0.04, 0.2, 1.0)
 _GONE = {"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED"}
 
 
 class Triton:
-    """One Triton endpoint.
+    """One Triton endpoint; several share one store of frames.
 
     Args:
         url: host and port of its gRPC endpoint.
         frames: the store whose lanes are registered here.
         shared_memory: "auto", "on" or "off"; see `Settings.triton_shared_memory`.
         infer_timeout_s: a batch without an answer for so long is given up.
-        on_change: called with the variants served, after every look; with none while Triton is gone.
+        on_change: called with this endpoint and the variants it serves, after every look; with none while it is gone.
     """
 
     def __init__(
@@ -54,16 +59,26 @@ class Triton:
         *,
         shared_memory: Literal["auto", "on", "off"],
         infer_timeout_s: float,
-        on_change: Callable[[list[Variant]], None],
+        on_change: Callable[[Triton, list[Variant]], None],
     ) -> None:
         self.url = url
         self.up = False
         self._frames = frames
+        self._removed = frames.subscribe()
         self._shared_memory = shared_memory
         self._by_shared_memory = shared_memory != "off"
         self._infer_timeout_s = infer_timeout_s
         self._on_change = on_change
         self._registered: dict[str, asyncio.Task[None]] = {}
+        self._may_know: dict[str, bool] = {}
+        """Names of regions that Triton was told of, even if it may have forgotten them since, and whether it may be
+        told to unmap them: not after a batch without an answer, for it may still write there."""
+        self._unneeded: list[str] = []
+        """Names that it is still to be told to unmap."""
+        self._batches = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
         self._variants: dict[str, Variant | None] = {}
         self._late = False
         # Its own pool: after Triton's return, gRPC's shared one would sit out a back-off of up to two minutes.
@@ -89,11 +104,12 @@ class Triton:
                 # Whatever it was, it must not end the watch: the gateway would believe for ever what it saw last.
                 log.exception("looking at Triton at %s failed. This is a bug.", self.url)
                 self._gone()
-                self._on_change([])
+                self._on_change(self, [])
             await asyncio.sleep(every_s)
 
     async def look(self) -> None:
         """Find out whether Triton is there and which variants it serves, and tell `on_change`."""
+        self._note_removed()
         try:
             index = await self._client.get_model_repository_index(client_timeout=_POLL_TIMEOUT_S)
             ready = {entry.name for entry in index.models if entry.state == "READY"}
@@ -101,7 +117,7 @@ class Triton:
             self._variants = {
                 name: self._variants[name] if name in self._variants else await self._variant(name) for name in ready
             }
-            await self._unregister_removed()
+            await self._unregister_unneeded()
             up, self._late = True, False
         except InferenceServerException as error:
             late = str(error.status()) == "StatusCode.DEADLINE_EXCEEDED"
@@ -115,7 +131,7 @@ class Triton:
         elif self.up and not up:
             log.warning("Triton at %s is gone", self.url)
             self._gone()
-        self._on_change([variant for variant in self._variants.values() if variant])
+        self._on_change(self, [variant for variant in self._variants.values() if variant])
 
     def _gone(self) -> None:
         self.up = False
@@ -148,6 +164,51 @@ class Triton:
             RegionInvalidError: a client's region is not what it was.
             InternalError: Triton's model failed.
         """
+        if self._closed:
+            raise BackendUnavailableError(f"Triton at {self.url} is not used any more")
+        self._batches += 1
+        self._idle.clear()
+        try:
+            await self._infer(variant, batch)
+        except asyncio.CancelledError:
+            self._give_up(batch)
+            raise
+        finally:
+            self._batches -= 1
+            if not self._batches:
+                self._idle.set()
+
+    async def warm_up(self, variant: Variant, layout: FrameFormat, frames: int) -> float:
+        """Infer a batch of black frames as real ones are inferred; returns the seconds it took.
+
+        It is inferred twice and the second time counts: the first one pays for memory that Triton has not seen yet.
+
+        Args:
+            variant: the network; its `pixels` and its scale are the layout's.
+            layout: of each frame.
+            frames: in the batch.
+
+        Raises:
+            OverloadedError: there is no room for them beside the frames in flight; nothing was measured.
+            UpscaleError: as `infer`.
+        """
+        slots = self._frames.take_apart(layout, frames)
+        try:
+            if layout.pixels == "nv12":
+                luma = layout.height * layout.width
+                for slot in slots:
+                    slot.source.view[luma:] = b"\x80" * (layout.input_bytes - luma)
+                    slot.colours = colour_maps("bt709", False)
+            batch = Batch(slots)
+            await self.infer(variant, batch)
+            began = time.perf_counter()
+            await self.infer(variant, batch)
+            return time.perf_counter() - began
+        finally:
+            for slot in slots:
+                slot.release()
+
+    async def _infer(self, variant: Variant, batch: Batch) -> None:
         for last_try in (False, True):
             try:
                 async with asyncio.timeout(self._infer_timeout_s):
@@ -166,7 +227,7 @@ class Triton:
                     continue
                 raise self._translate(status, message, variant, batch) from error
             except TimeoutError:
-                batch.retire()
+                self._give_up(batch)
                 raise BackendUnavailableError(
                     f"Triton gave no answer for {variant.name} in {self._infer_timeout_s:g} s"
                 ) from None
@@ -212,26 +273,72 @@ class Triton:
 
     async def _register_once(self, region: Region) -> None:
         _check_name(region)
-        await self._client.register_system_shared_memory(region.name, f"/{region.file}", region.byte_size)
+        self._may_know.setdefault(region.name, True)
+        try:
+            await self._client.register_system_shared_memory(region.name, f"/{region.file}", region.byte_size)
+        except InferenceServerException as error:
+            if _REGION_KNOWN not in error.message():
+                raise
         try:
             _check_name(region)
         except RegionInvalidError:
             # Triton may have opened another file: it must not keep that one.
-            await self._client.unregister_system_shared_memory(region.name)
+            try:
+                region.retired |= not await self._unregister(region.name)
+            except InferenceServerException:
+                region.retired = True
             raise
 
-    async def _unregister_removed(self) -> None:
-        while self._frames.removed:
-            name = self._frames.removed.pop()
-            if self._registered.pop(name, None):
-                await self._client.unregister_system_shared_memory(name, client_timeout=_POLL_TIMEOUT_S)
+    def _give_up(self, batch: Batch) -> None:
+        """Triton gave no answer and may still write: neither use this memory again nor have Triton unmap it."""
+        batch.retire()
+        for region in (batch.source.region, batch.answer.region):
+            if region.name in self._may_know:
+                self._may_know[region.name] = False
+
+    def _note_removed(self) -> None:
+        """Take the names of regions that are gone; also while Triton is, or they would pile up."""
+        while self._removed:
+            name = self._removed.popleft()
+            self._registered.pop(name, None)
+            if self._may_know.pop(name, False):
+                self._unneeded.append(name)
+
+    async def _unregister_unneeded(self) -> None:
+        for name in list(self._unneeded):
+            try:
+                done = await self._unregister(name)
+            except InferenceServerException as error:
+                if error.status() in _GONE:
+                    raise
+                log.warning("Triton at %s cannot unmap a region: %s", self.url, error.message())
+                done = True
+            if done:
+                self._unneeded.remove(name)
+
+    async def _unregister(self, name: str) -> bool:
+        """Have Triton unmap a region; False if it uses it still: it lets go a moment after it has answered."""
+        try:
+            await self._client.unregister_system_shared_memory(name, client_timeout=_POLL_TIMEOUT_S)
+        except InferenceServerException as error:
+            if _REGION_IN_USE in error.message():
+                return False
+            raise
+        return True
+
+    async def _unregister_at_last(self, name: str) -> None:
+        for pause_s in _LAST_PAUSES_S:
+            if await self._unregister(name):
+                return
+            await asyncio.sleep(pause_s)
+        log.warning("Triton at %s keeps %s mapped: it uses it still", self.url, name)
 
     def _translate(self, status: str, message: str, variant: Variant, batch: Batch) -> Exception:
         if status == "StatusCode.NOT_FOUND" or "unknown model" in message or "is not ready" in message:
             return BackendUnavailableError(f"Triton at {self.url} does not hold {variant.name} now")
         if status in _GONE:
             # The call ended without Triton's word: it may still be at work on these slots.
-            batch.retire()
+            self._give_up(batch)
             for region in (batch.source.region, batch.answer.region):
                 self._registered.pop(region.name, None)
             return BackendUnavailableError(f"Triton at {self.url} is not there")
@@ -239,10 +346,17 @@ class Triton:
         return InternalError(f"the inference of {variant.name} failed; the server's log says why")
 
     async def close(self) -> None:
-        """Let Triton forget our regions, and close the connection."""
-        self._frames.close()
-        with contextlib.suppress(InferenceServerException, grpc.RpcError):
-            await self._unregister_removed()
+        """Wait for its batches, let Triton forget our regions if it is there, and close the connection.
+
+        Nobody may look at it any more. The store stays: other endpoints use it.
+        """
+        self._closed = True
+        await self._idle.wait()
+        self._frames.unsubscribe(self._removed)
+        self._note_removed()
+        names = [*self._unneeded, *(name for name, unmappable in self._may_know.items() if unmappable)]
+        # All at once: a Triton that hangs is waited for once.
+        await asyncio.gather(*(self._unregister_at_last(name) for name in names), return_exceptions=True)
         await self._client.close()
         await self._channel.close()
 

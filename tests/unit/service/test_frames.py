@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -76,10 +77,11 @@ def test_a_slot_is_free_when_its_last_holder_lets_go(store: FrameStore) -> None:
 
 
 def test_idle_lanes_make_room_for_other_sizes(store: FrameStore) -> None:
+    removed = store.subscribe()
     old = store.take(SMALL)
     old.release()
     new = store.take(OTHER)
-    assert store.removed == [old.source.region.name]
+    assert list(removed) == [old.source.region.name]
     assert not (SHARED_MEMORY / old.source.region.name).exists()
     assert store.byte_size == new.source.region.byte_size <= 10 * SMALL.slot_bytes
 
@@ -100,7 +102,66 @@ def test_a_retired_lane_is_never_used_again(store: FrameStore) -> None:
     fresh.release()
     store.take(SMALL)
     assert store.retired == 0
-    assert slot.source.region.name not in store.removed, "Triton may still write to it: it must not be told to unmap it"
+
+
+def test_every_subscriber_learns_once_of_what_is_gone_while_it_is_one(store: FrameStore) -> None:
+    def remove_a_region() -> str:
+        with store.take_apart(SMALL, 1)[0] as slot:
+            return slot.source.region.name
+
+    first, second = store.subscribe(), store.subscribe()
+    names = [remove_a_region()]
+    assert list(first) == list(second) == names
+    first.clear()
+    late = store.subscribe()
+    names.append(remove_a_region())
+    assert (list(first), list(second), list(late)) == (names[1:], names, names[1:])
+    store.unsubscribe(late)  # not `first`, which is equal and another
+    remove_a_region()
+    assert (len(first), len(second), len(late)) == (2, 3, 1)
+
+
+def test_slots_apart_are_neighbours_and_leave_nothing_behind(store: FrameStore) -> None:
+    removed = store.subscribe()
+    frame = store.take(SMALL)
+    slots = store.take_apart(SMALL, 3)
+    assert all(left.precedes(right) for left, right in itertools.pairwise(slots))
+    assert slots[0].source.region is not frame.source.region
+    assert not any(slots[0].source.region.view(0, slots[0].source.region.byte_size))
+    assert (store.in_use, store.byte_size) == (4, 7 * SMALL.slot_bytes)
+    for slot in slots:
+        assert not removed
+        slot.release()
+    assert (store.in_use, store.byte_size) == (1, 4 * SMALL.slot_bytes)
+    assert list(removed) == [slots[0].source.region.name]
+    assert not (SHARED_MEMORY / slots[0].source.region.file).exists()
+
+
+def test_slots_apart_take_no_frames_place_and_no_lanes_memory(store: FrameStore) -> None:
+    store.take(SMALL).release()
+    with pytest.raises(OverloadedError, match="no room for 5 more frames of 16x16"):
+        store.take_apart(SMALL, 5)
+    with pytest.raises(OverloadedError, match="no room for 2 more frames of 32x32"):
+        store.take_apart(FrameFormat(height=32, width=32, scale=2), 2)
+    assert store.byte_size == 4 * SMALL.slot_bytes, "an idle lane stays what it is"
+    held = [store.take(SMALL) for _ in range(4)]
+    with pytest.raises(OverloadedError):
+        store.take_apart(SMALL, 1)
+    held[0].release()
+    assert len(store.take_apart(SMALL, 1)) == 1
+
+
+def test_a_frame_that_waits_gets_the_place_that_slots_apart_give_back(store: FrameStore) -> None:
+    async def scene() -> None:
+        slots = store.take_apart(SMALL, 4)
+        waiting = asyncio.create_task(store.reserve())
+        await asyncio.sleep(0)
+        for slot in slots:
+            slot.release()
+        await asyncio.wait_for(waiting, 1)
+        store.unreserve()
+
+    asyncio.run(scene())
 
 
 def test_no_slot_is_lost_however_they_come_and_go(store: FrameStore) -> None:

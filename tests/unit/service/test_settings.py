@@ -27,6 +27,33 @@ def test_impossible_limits_are_refused() -> None:
         Settings(shared_memory_bytes=1000)
 
 
+@pytest.mark.parametrize(
+    ("triton_url", "named"),
+    [
+        ("", "''"),
+        ("triton-a:8001,", "''"),
+        ("triton-a", "'triton-a'"),
+        ("triton-a:", "'triton-a:'"),
+        ("triton-a:8001,triton-b:0", "'triton-b:0'"),
+        ("triton-a:65536", "'triton-a:65536'"),
+        ("http://triton-a:8001", "'http://triton-a:8001'"),
+        ("::1:8001", "'::1:8001'"),
+        ("dns:8001", "'dns:8001'"),
+        ("dns:triton", "'dns:triton'"),
+        ("file:endpoints", "'file:endpoints'"),
+        ("file:", "'file:'"),
+    ],
+)
+def test_what_is_no_endpoint_is_refused_by_name(triton_url: str, named: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(triton_url=triton_url)
+    message = caught.value.errors()[0]["msg"]
+    assert message.startswith(f"Value error, {named} ")
+    assert message.endswith(
+        "accepted is a comma-separated list of host:port, dns:host:port and file:/path, with ports from 1 to 65535"
+    )
+
+
 def test_misspelt_variables_are_noticed() -> None:
     names = ["UPSCALE_PORT", "upscale_port", "UPSCALE_PROT", "PATH"]
     assert unknown_variables(names) == ["UPSCALE_PROT"]
