@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from benchmark.scheduling.baselines import Clipper, Fifo, TritonBatcher
 from benchmark.scheduling.bound import most_in_time, work_until
 from benchmark.scheduling.command import POLICIES, Effort, simulate, write
 from benchmark.scheduling.measures import fair_shares, jain, measure
+from benchmark.scheduling.ours import Ours
 from benchmark.scheduling.report import LABELS, as_bars, as_spans, beats, summary
 from benchmark.scheduling.simulator import ANSWERED, DROPPED, OPEN, REFUSED, Policy, PolicyError, Result, Run, World
 from benchmark.scheduling.traces import LADDER, QUALITY, TRACES, Cost, Endpoint, Outage, Trace, burst, capacity, poisson
@@ -189,6 +191,61 @@ def test_who_is_never_served_is_dropped_in_the_end() -> None:
     result = World(trace([0.0, 1.0]), lambda world: Eager(world, [1])).run()
     assert result.state.tolist() == [DROPPED, ANSWERED]
     assert OPEN not in result.state
+
+
+# -- our planner's adapter ---------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A planner that refuses every second job and begins whatever `plan` makes of the accepted ones."""
+
+    jobs: ClassVar[list[Any]] = []
+
+    def __init__(self, clock: object) -> None:
+        self.jobs.clear()
+
+    def join(self, *args: object) -> None:
+        pass
+
+    def offer(self, job: Any, now: float) -> Any:
+        self.jobs.append(job)
+        return SimpleNamespace(accepted=len(self.jobs) % 2 == 1)
+
+    def start(self, now: float) -> tuple[list[Any], list[Any]]:
+        return [], []
+
+    def finish(self, batch: object, now: float) -> None:
+        pass
+
+
+class Reckless(Recorder):
+    """Has the first and the third job, which are no neighbours, share a batch."""
+
+    def start(self, now: float) -> tuple[list[Any], list[Any]]:
+        chosen = [self.jobs[0], self.jobs[2]] if len(self.jobs) == 3 else []
+        self.jobs[3:] = []
+        return [SimpleNamespace(endpoint="gpu", work=job.choices[0], jobs=chosen) for job in chosen[:1]], []
+
+
+@pytest.mark.parametrize(("holes", "slots"), [(True, [0, 0, 1, 2, 1]), (False, [0, 0, 1, 2, 0])])
+def test_a_lane_for_each_layout_and_a_slot_for_each_frame(
+    monkeypatch: pytest.MonkeyPatch, holes: bool, slots: list[int]
+) -> None:
+    monkeypatch.setattr("benchmark.scheduling.ours.Planner", Recorder)
+    layouts = np.array([0, 1, 0, 0, 1])
+    given = trace([0.0, 0.1, 0.2, 0.3, 0.4], [9.0, 9.0, np.inf, 9.0, 9.0], layouts=layouts)
+    result = World(given, lambda world: Ours(world, holes=holes)).run()
+    assert [job.place for job in Recorder.jobs] == [
+        (layout, slot) for layout, slot in zip(layouts.tolist(), slots, strict=True)
+    ]
+    assert [job.priority for job in Recorder.jobs] == [0, 0, 1, 0, 0]
+    assert result.state.tolist() == [DROPPED, REFUSED, DROPPED, REFUSED, DROPPED]
+
+
+def test_only_neighbours_may_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmark.scheduling.ours.Planner", Reckless)
+    with pytest.raises(PolicyError, match=r"slots \[0, 2\]"):
+        World(trace([0.0, 0.1, 0.2]), Ours).run()
 
 
 # -- the bound ---------------------------------------------------------------------------------------------------------
