@@ -8,6 +8,7 @@ import typer
 
 from benchmark import complexity, engines, quality, runtime, zoo
 from benchmark.errors import BenchmarkError
+from benchmark.scheduling import command as scheduling
 from benchmark.serving import command as serving
 from deploy.embedded import EmbeddedTritonError
 from deploy.local import LocalStackError
@@ -28,6 +29,7 @@ app.command("quality")(quality.command)
 app.command("runtime")(runtime.command)
 app.command("serving")(serving.command)
 app.command("engines")(engines.command)
+app.command("scheduling")(scheduling.command)
 
 if __name__ == "__main__":
     try:

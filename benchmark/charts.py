@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 _COLOURS = ("#2a6fdb", "#d1495b")
+_LINE_COLOURS = (*_COLOURS, "#3c9d5d", "#e8a33d", "#7a5195")
+_BAR_COLOURS = ("#2a6fdb", "#7a5195", "#8a8f98")
+_SPAN_COLOURS = ("#3c9d5d", "#d1495b", "#e8a33d")
 # Text stays text, and the same numbers give the same file.
 _STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "upscale", "font.size": 9}
 _ABOVE, _BELOW, _ASIDE = (4, 3), (4, -9), (4, 0)
@@ -56,5 +60,87 @@ def bars(groups: Mapping[str, Sequence[tuple[str, float, float]]], path: Path, *
             axes.set(title=name, xlabel=x)
             axes.grid(visible=True, axis="x", linewidth=0.3, alpha=0.6)
             axes.set_axisbelow(True)
+        figure.suptitle(title)
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def lines(series: Mapping[str, Sequence[tuple[float, float]]], path: Path, *, title: str, x: str, y: str) -> None:
+    """Draw named lines of points (x, y) in one panel; the last is dashed: what the others are held against."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        axes = figure.subplots()
+        for number, (name, points) in enumerate(series.items()):
+            last = number == len(series) - 1
+            colour = "#444444" if last else _LINE_COLOURS[number]
+            style, mark = ("--", "") if last else ("-", "o")
+            axes.plot(*zip(*points, strict=True), style, marker=mark, markersize=4, color=colour, label=name)
+        axes.set(title=title, xlabel=x, ylabel=y)
+        axes.set_ylim(bottom=0)
+        axes.grid(visible=True, linewidth=0.3, alpha=0.6)
+        axes.legend()
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+class Bar(NamedTuple):
+    """Something that took time on one of the rows above."""
+
+    row: str
+    begin: float
+    end: float
+    group: str
+    label: str
+
+
+class Span(NamedTuple):
+    """Something that waited: from `begin` to `end`, and was done at `done`, or never."""
+
+    begin: float
+    end: float
+    done: float | None
+    group: str
+
+
+def timeline(
+    panels: Mapping[str, tuple[Sequence[Bar], Sequence[Span]]],
+    path: Path,
+    *,
+    title: str,
+    x: str,
+    y: str,
+    bars: Sequence[str],
+    spans: Sequence[str],
+) -> None:
+    """Draw bars in rows (a Gantt chart) above what waited for them, one column for each panel, on one time axis.
+
+    What was done has a dot, what never was a cross. `bars` and `spans` are the groups, in the order of their colours.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7 * len(panels), 8), layout="constrained")
+        grid = figure.subplots(2, len(panels), sharex=True, squeeze=False, height_ratios=(1, 3))
+        colours = dict(zip(bars, _BAR_COLOURS, strict=False))
+        shades = dict(zip(spans, _SPAN_COLOURS, strict=False))
+        rows = sorted({bar.row for drawn, _ in panels.values() for bar in drawn})
+        for (above, below), (name, (drawn, waited)) in zip(grid.T, panels.items(), strict=True):
+            for bar in drawn:
+                place = rows.index(bar.row)
+                above.barh(place, bar.end - bar.begin, left=bar.begin, color=colours[bar.group], edgecolor="white")
+                middle = ((bar.begin + bar.end) / 2, place)
+                above.annotate(bar.label, middle, ha="center", va="center", color="white", fontsize=7)
+            above.set_yticks(range(len(rows)), rows)
+            above.set_title(name)
+            tints = [shades[span.group] for span in waited]
+            below.hlines(range(len(waited)), [s.begin for s in waited], [s.end for s in waited], color=tints, lw=1)
+            for done, mark in ((True, "o"), (False, "x")):
+                chosen = [number for number, span in enumerate(waited) if (span.done is not None) is done]
+                moments = [waited[number].done if done else waited[number].begin for number in chosen]
+                below.scatter(moments, chosen, s=12, marker=mark, color=[tints[n] for n in chosen], zorder=3)
+            below.set_xlabel(x)
+            for axes in (above, below):
+                axes.invert_yaxis()
+                axes.grid(visible=True, axis="x", linewidth=0.3, alpha=0.6)
+                axes.set_axisbelow(True)
+        grid[1][0].set_ylabel(y)
+        handles = [Patch(color=colour, label=group) for group, colour in {**colours, **shades}.items()]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
         figure.suptitle(title)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
