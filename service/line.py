@@ -22,9 +22,9 @@ from service.errors import (
 )
 from service.frames import FrameStore, Slot, Span
 from service.metrics import Metrics
-from service.priority import Priority
 from service.regions import Regions
 from service.scheduler import Scheduler
+from service.scheduling.jobs import Priority
 from service.timing import StageClock
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Buffer, Framed

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import cast
 
 from benchmark.scheduling.simulator import PolicyError, Run, World
-from service.clock import BatchClock
-from service.planner import Batch, Job, Planner, Priority, Work
+from service.scheduling.clock import BatchClock
+from service.scheduling.jobs import Batch, Job, Priority, Work
+from service.scheduling.planner import Planner
 
 
 class _Frame(Job):
@@ -16,6 +17,11 @@ class _Frame(Job):
 
     number: int
     slot: int
+    """Of its lane; a frame that is refused uses up none."""
+
+    def lie_after(self, other: Job) -> bool:
+        """Whether it takes the very next slot; in the lane that slots are taken from in turn."""
+        return self.slot == cast("_Frame", other).slot + 1
 
 
 class Ours:
@@ -26,18 +32,17 @@ class Ours:
 
     Args:
         world: what the planner plans for.
-        holes: whether a refused frame has used up a slot.
     """
 
-    def __init__(self, world: World, *, holes: bool = True) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
-        self._holes = holes
         self._planner = Planner(BatchClock())
         trace = world.trace
         self._numbers = {endpoint.name: number for number, endpoint in enumerate(trace.endpoints)}
         lanes = max(world.layouts, default=0) + 1
         self._choices = [[Work(variant, lane) for variant in trace.ladder] for lane in range(lanes)]
         self._slots = [0] * lanes
+        self._wakes_at: float | None = None
         self._offline: list[bool] = trace.offline.tolist()
 
     def join(self, endpoint: int, now: float) -> None:
@@ -45,7 +50,7 @@ class Ours:
         trace = self._world.trace
         there = trace.endpoints[endpoint]
         variants = {variant: there.costs[variant].most for variant in trace.ladder if variant in there.costs}
-        self._planner.join(there.name, there.executors, variants, now)
+        self._drop(self._planner.join(there.name, there.executors, variants, now))
         self._start(now)
 
     def leave(self, endpoint: int, now: float) -> None:
@@ -64,14 +69,13 @@ class Ours:
             world.deadlines[frame],
             priority=Priority.OFFLINE if self._offline[frame] else Priority.LIVE,
             client=world.clients[frame],
-            place=(layout, slot),
         )
         job.number = frame
         job.slot = slot
         accepted = self._planner.offer(job, now).accepted
-        if accepted or self._holes:
+        if accepted:
             self._slots[layout] = slot + 1
-        if not accepted:
+        else:
             world.refuse(frame)
         self._start(now)
 
@@ -85,7 +89,7 @@ class Ours:
         self._drop(self._planner.fail(cast("Batch", run.tag), now))
 
     def woken(self, now: float) -> None:
-        """Let the planner begin what it will; nothing asks for it."""
+        """Let the planner begin what it will."""
         self._start(now)
 
     def _start(self, now: float) -> None:
@@ -101,6 +105,10 @@ class Ours:
             if max(slots) - min(slots) >= len(slots):
                 raise PolicyError(f"the slots {slots} of a batch are not neighbours at {now:.6f} s")
             self._world.begin(self._numbers[batch.endpoint], batch.work.variant, frames, batch)
+        moment = self._planner.wake_at()
+        if moment is not None and moment != self._wakes_at:
+            self._wakes_at = moment
+            self._world.wake(max(moment, now))
 
     def _drop(self, jobs: list[Job]) -> None:
         for job in cast("list[_Frame]", jobs):

@@ -18,7 +18,7 @@ from service.errors import (
 )
 from service.frames import FrameFormat, FrameStore
 from service.line import Answer, Wish
-from service.priority import Priority
+from service.scheduling.jobs import Priority
 from service.session import Session
 from service.timing import StageClock
 from upscale_client.v1 import upscale_pb2 as pb
