@@ -17,16 +17,16 @@ from grpc_health.v1.health import aio as health  # pyright: ignore[reportAttribu
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
-from service.catalog import Catalog, Variant
+from service.catalog import Catalog
+from service.endpoints import Endpoints
 from service.frames import FrameStore
 from service.interceptors import CallInterceptor
 from service.line import FrameLine
 from service.metrics import Metrics
 from service.regions import Regions
 from service.rpc import SERVICE, UpscaleServicer
-from service.scheduler import Scheduler
+from service.scheduler import BatchTime, Scheduler
 from service.settings import Settings
-from service.triton import Triton
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +49,17 @@ class Gateway:
         self._one_of_many = one_of_many
         self._settings = settings
         self._metrics = Metrics()
-        self._catalog = Catalog(settings.default_model, settings.default_profile, settings.max_output_pixels)
-        self._frames = FrameStore(settings.max_inflight_frames, settings.shared_memory_bytes)
-        self._triton = Triton(
-            settings.triton_url,
-            self._frames,
-            shared_memory=settings.triton_shared_memory,
-            infer_timeout_s=settings.infer_timeout_s,
-            on_change=self._serving,
+        self._catalog = Catalog(
+            settings.default_model, settings.default_profile, settings.max_output_pixels, settings.ladder_models
         )
-        self._scheduler = Scheduler(self._triton, self._metrics.batch_started, self._metrics.frame_shed)
+        self._frames = FrameStore(settings.max_inflight_frames, settings.shared_memory_bytes)
+        self._scheduler = Scheduler(
+            self._frames,
+            on_batch=self._metrics.batch_started,
+            on_drop=self._metrics.frame_shed,
+            on_failure=self._metrics.batch_failed,
+        )
+        self._endpoints = Endpoints(settings, self._frames, self._scheduler, self._served)
         self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
         self._regions = Regions(self._frames, settings.max_client_regions)
         line = FrameLine(
@@ -70,7 +71,7 @@ class Gateway:
             self._codecs,
             settings.min_side,
         )
-        self._servicer = UpscaleServicer(settings, self._catalog, line, self._regions, self._metrics)
+        self._servicer = UpscaleServicer(settings, self._catalog, line, self._scheduler, self._regions, self._metrics)
         self._health: Any = health.HealthServicer()
         self._ready: bool | None = None
         self._background: list[asyncio.Task[None]] = []
@@ -113,9 +114,9 @@ class Gateway:
                 raise StartError(
                     f"cannot listen on {settings.host}:{settings.metrics_port} for metrics: {error.strerror}"
                 ) from None
-        await self._triton.look()
+        await self._endpoints.look()
         self._background = [
-            asyncio.create_task(self._triton.watch(settings.triton_poll_s)),
+            asyncio.create_task(self._endpoints.watch()),
             asyncio.create_task(self._watch_gauges()),
         ]
         await self._server.start()
@@ -133,18 +134,22 @@ class Gateway:
         await asyncio.gather(*self._background, return_exceptions=True)
         self._codecs.shutdown()
         self._regions.close()
-        await self._triton.close()
+        await self._endpoints.close()
         self._frames.close()
         if self._metrics_server is not None:
             self._metrics_server.shutdown()
             self._metrics_server.server_close()
         log.info("stopped after %.1f s", time.monotonic() - began)
 
-    def _serving(self, triton: Triton, variants: list[Variant]) -> None:
-        """What Triton serves has been looked at; tell the catalogue, the metrics and the health checks."""
-        self._catalog.update(variants)
-        self._metrics.triton(triton.url, triton.up)
-        ready = bool(variants)
+    def _served(self) -> None:
+        """What the endpoints serve may be another; tell the catalogue, the metrics and the health checks."""
+        serving = [variant for endpoint in self._endpoints for variant in endpoint.serving]
+        self._catalog.update(serving)
+        self._metrics.endpoints(
+            {endpoint.url: endpoint.up for endpoint in self._endpoints},
+            {endpoint.url: endpoint.breaker != "closed" for endpoint in self._endpoints},
+        )
+        ready = bool(serving)
         if ready != self._ready:
             self._ready = ready
             self._health_told = asyncio.create_task(self._tell_health(ready))
@@ -158,9 +163,20 @@ class Gateway:
         while True:
             self._metrics.slots(self._frames.in_use, self._frames.retired, self._settings.max_inflight_frames)
             self._metrics.regions(len(self._regions))
+            waiting = self._scheduler.waiting()
             for variant in self._catalog.variants:
-                self._metrics.queue(variant.name, self._scheduler.queued(variant.name))
+                self._metrics.queue(variant.name, waiting.get(variant.name, 0))
+            self._metrics.batch_times(self._largest_batch_times())
             await asyncio.sleep(_METRICS_EVERY_S)
+
+    def _largest_batch_times(self) -> dict[tuple[str, str, int], float]:
+        """Of each kind of batch, that of the largest frames."""
+        largest: dict[tuple[str, str, int], BatchTime] = {}
+        for each in self._scheduler.times():
+            key = (each.endpoint, each.variant, each.frames)
+            if key not in largest or largest[key].layout.input_bytes < each.layout.input_bytes:
+                largest[key] = each
+        return {key: each.seconds for key, each in largest.items()}
 
 
 async def serve(settings: Settings, *, one_of_many: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from service.errors import BackendUnavailableError, FrameInvalidError, ModelUnknownError
@@ -32,12 +32,16 @@ class Catalog:
     Args:
         default_model, default_profile: of a request that names none.
         max_output_pixels: the largest answer, width times height.
+        ladder: models, best first, that may answer for a better one.
     """
 
-    def __init__(self, default_model: str, default_profile: str, max_output_pixels: int) -> None:
+    def __init__(
+        self, default_model: str, default_profile: str, max_output_pixels: int, ladder: Sequence[str] = ()
+    ) -> None:
         self.default_model = default_model
         self.default_profile = default_profile
         self._max_output_pixels = max_output_pixels
+        self._ladder = ladder
         self._known: dict[str, Variant] = {}
         self._ready: frozenset[str] = frozenset()
 
@@ -55,6 +59,20 @@ class Catalog:
     def is_ready(self, name: str) -> bool:
         """Whether Triton serves the variant now."""
         return name in self._ready
+
+    def rungs(self, asked: Variant) -> list[Variant]:
+        """What may answer if a variant is asked for that may be stepped down from, best first.
+
+        That is itself, and the lesser models of the ladder for the same frames; all of them if it is not on it.
+        """
+        lesser = self._ladder[self._ladder.index(asked.model) + 1 :] if asked.model in self._ladder else self._ladder
+        alike = {
+            variant.model: variant
+            for variant in self._known.values()
+            if variant.trained
+            and (variant.scale, variant.profile, variant.pixels) == (asked.scale, asked.profile, asked.pixels)
+        }
+        return [asked, *(alike[model] for model in lesser if model in alike)]
 
     def resolve(
         self, model: str, scale: int, profile: str, width: int, height: int, pixels: PixelFormat = "rgb24"

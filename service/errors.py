@@ -10,6 +10,7 @@
     ├── BudgetTooSmallError      RESOURCE_EXHAUSTED  BUDGET_TOO_SMALL
     ├── ReaderTooSlowError       RESOURCE_EXHAUSTED  READER_TOO_SLOW
     ├── BackendUnavailableError  UNAVAILABLE         BACKEND_UNAVAILABLE
+    │   └── NotHeldError         UNAVAILABLE         BACKEND_UNAVAILABLE
     ├── ShuttingDownError        UNAVAILABLE         SHUTTING_DOWN
     ├── NotOfferedError          UNIMPLEMENTED       NOT_OFFERED
     └── InternalError            INTERNAL            INTERNAL
@@ -77,7 +78,7 @@ class OverloadedError(UpscaleError):
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = None if retry_after_s is None else max(0.0, retry_after_s)
 
 
 class BudgetTooSmallError(UpscaleError):
@@ -99,6 +100,10 @@ class BackendUnavailableError(UpscaleError):
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "BACKEND_UNAVAILABLE"
+
+
+class NotHeldError(BackendUnavailableError):
+    """Triton is there, but does not hold the model now."""
 
 
 class ShuttingDownError(UpscaleError):

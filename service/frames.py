@@ -1,8 +1,9 @@
 """Where frames live between decoding and encoding: pieces of shared memory, which Triton reads and writes.
 
 A lane is one region for frames of one format. Its inputs lie side by side and so do its outputs, so frames in
-neighbouring slots are a batch without a copy. Slots are handed out around the lane, so that frames that arrive together
-are neighbours. A client's own region (`service.regions`) is used in the same way, wherever the client put its frames.
+neighbouring slots are a batch without a copy. A frame that joins a batch takes the slot behind the last one's; one that
+begins a batch takes a slot with room behind it. A client's own region (`service.regions`) is used in the same way,
+wherever the client put its frames.
 
 A slot is held by whoever may touch its memory: the call it belongs to, a codec thread, the batch in Triton. It is free
 when the last of them lets go. If a batch ends without an answer, Triton may still write: its regions are retired, never
@@ -18,7 +19,7 @@ import mmap
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -182,9 +183,48 @@ class Slot:
         """Whether `other` can follow in a batch: it lies next to this one, frame and answer both."""
         return self.layout == other.layout and self.source.precedes(other.source) and self.answer.precedes(other.answer)
 
+    @property
+    def retired(self) -> bool:
+        """Whether somebody outside may still write to it."""
+        return self.source.region.retired or self.answer.region.retired
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is in a lane, and in no client's region."""
+        return isinstance(self.source.region, Lane) and isinstance(self.answer.region, Lane)
+
     def retire(self) -> None:
         """Use its memory never again: somebody outside may still write to it."""
         self.source.region.retired = self.answer.region.retired = True
+
+
+@dataclass(frozen=True)
+class SlotBatch:
+    """Neighbouring slots, to be inferred together."""
+
+    slots: Sequence[Slot]
+
+    @property
+    def layout(self) -> FrameFormat:
+        """Of each of its frames."""
+        return self.slots[0].layout
+
+    @property
+    def source(self) -> Span:
+        """All the frames."""
+        first = self.slots[0].source
+        return Span(first.region, first.offset, len(self.slots) * first.size)
+
+    @property
+    def answer(self) -> Span:
+        """All the answers."""
+        first = self.slots[0].answer
+        return Span(first.region, first.offset, len(self.slots) * first.size)
+
+    def retire(self) -> None:
+        """Triton gave no answer, so it may still write: use this memory never again."""
+        for slot in self.slots:
+            slot.retire()
 
 
 class Lane(Region):
@@ -195,7 +235,6 @@ class Lane(Region):
         self.capacity = capacity
         self._used: set[int] = set()
         self._backed: set[int] = set()
-        self._next = 0
         name = f"{_REGION_PREFIX}{secrets.token_hex(8)}"
         descriptor = os.open(SHARED_MEMORY / name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         # The lock lives as long as this process: who can take it knows that the owner is gone, in any PID namespace.
@@ -208,20 +247,41 @@ class Lane(Region):
         """Slots somebody holds."""
         return len(self._used)
 
-    def take(self, on_free: Callable[[], None]) -> Slot | None:
-        """The next free slot around the lane, or None; `on_free` is called when it is free again.
+    def take(self, on_free: Callable[[], None], room: int = 1) -> Slot | None:
+        """A free slot, the first of `room` free ones if it can be; or None. `on_free` is called when it is free again.
 
         Raises:
             OSError: the system has no memory left for it.
         """
-        for step in range(self.capacity):
-            index = (self._next + step) % self.capacity
-            if index not in self._used:
-                slot = self._slot(index, on_free)
-                self._used.add(index)
-                self._next = (index + 1) % self.capacity
-                return slot
-        return None
+        index = self._free(max(1, room))
+        return None if index is None else self._take(index, on_free)
+
+    def take_after(self, slot: Slot, on_free: Callable[[], None]) -> Slot | None:
+        """The slot behind another of the lane, or None if there is none or it is not free.
+
+        Raises:
+            OSError: as `take`.
+        """
+        index = slot.source.end // self.layout.input_bytes
+        return None if index >= self.capacity or index in self._used else self._take(index, on_free)
+
+    def _free(self, room: int) -> int | None:
+        """Whoever comes next may take the slots behind, so that batches grow, and do not grow into each other."""
+        used = self._used
+        for start in range(0, self.capacity - room + 1, room):
+            if used.isdisjoint(range(start, start + room)):
+                return start
+        longest, found, run = 0, None, 0
+        for index in range(self.capacity):
+            run = 0 if index in used else run + 1
+            if run > longest:
+                longest, found = run, index - run + 1
+        return found
+
+    def _take(self, index: int, on_free: Callable[[], None]) -> Slot:
+        slot = self._slot(index, on_free)
+        self._used.add(index)
+        return slot
 
     def _slot(self, index: int, on_free: Callable[[], None]) -> Slot:
         layout = self.layout
@@ -281,19 +341,24 @@ class FrameStore:
         """Bytes of all lanes."""
         return sum(lane.byte_size for lane in (*self._lanes.values(), *self._ending))
 
-    def take(self, layout: FrameFormat, *, reserved: bool = False) -> Slot:
-        """A slot for a frame, in a place that the caller has reserved or in a free one; the caller holds it.
+    def take(self, layout: FrameFormat, *, room: int = 1, reserved: bool = False) -> Slot:
+        """A slot for a frame; the caller holds it.
+
+        Args:
+            layout: of the frame.
+            room: so many frames may become neighbours in a batch: the slots behind it are kept free if they can be.
+            reserved: the caller has reserved a place.
 
         Raises:
             OverloadedError: all frames' places are taken, or there is no memory for one of this size.
         """
         self._drop_ended()
         if not reserved:
-            self._refuse_overload()
+            self.refuse_overload()
         try:
             lane = self._lanes.pop(layout, None) or self._add(layout)
             self._lanes[layout] = lane
-            slot = lane.take(self._wake)
+            slot = lane.take(self._wake, room)
         except OSError as error:
             raise OverloadedError(f"no shared memory for a frame: {error.strerror}; try again later") from None
         if slot is None:
@@ -301,6 +366,19 @@ class FrameStore:
                 f"no shared memory for another frame of {layout.width}x{layout.height}; try again later"
             )
         return slot
+
+    def take_after(self, slot: Slot) -> Slot | None:
+        """The slot behind another, in a place that the caller has reserved, or that was free; None if it is not free.
+
+        Only slots of lanes that are in use have others behind them: not clients', and not those that were retired.
+        """
+        lane = self._lanes.get(slot.layout)
+        if lane is None or lane is not slot.source.region or lane.retired:
+            return None
+        try:
+            return lane.take_after(slot, self._wake)
+        except OSError:
+            return None
 
     def take_apart(self, layout: FrameFormat, count: int) -> list[Slot]:
         """Neighbouring slots in a lane of their own, zeroed, for frames that are nobody's; the caller holds each.
@@ -340,7 +418,7 @@ class FrameStore:
             OverloadedError: all frames' places are taken.
         """
         if not reserved:
-            self._refuse_overload()
+            self.refuse_overload()
         self._borrowed += 1
 
         def free() -> None:
@@ -394,7 +472,8 @@ class FrameStore:
         self._lanes.clear()
         self._ending.clear()
 
-    def _refuse_overload(self) -> None:
+    def refuse_overload(self) -> None:
+        """Raises OverloadedError if all frames' places are taken or reserved."""
         if self.in_use + self._reserved >= self._max_frames:
             raise OverloadedError(f"{self._max_frames} frames are in flight already, the most allowed; try again later")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from service import codec
 from service.catalog import Catalog, Variant
@@ -15,17 +16,20 @@ from service.codec import FrameInfo, Output
 from service.errors import (
     BackendUnavailableError,
     BudgetSpentError,
+    BudgetTooSmallError,
     InternalError,
     OverloadedError,
     RequestInvalidError,
     UpscaleError,
 )
-from service.frames import FrameStore, Slot, Span
+from service.frames import FrameFormat, FrameStore, Slot, Span
 from service.metrics import Metrics
 from service.regions import Regions
-from service.scheduler import Scheduler
-from service.scheduling.jobs import Priority
-from service.timing import StageClock
+from service.scheduler import FrameJob, Scheduler
+from service.scheduling.clock import BatchClock
+from service.scheduling.jobs import Priority, Work
+from service.scheduling.ladder import LadderPosition
+from service.timing import Stage, StageClock
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Buffer, Framed
 
@@ -84,7 +88,18 @@ class _Frame:
     """None if it lies in the client's region."""
     info: FrameInfo
     output: Output
-    variant: Variant
+    rungs: Sequence[Variant]
+    """What may answer, best first; all of one scale and for the same frames."""
+
+    @property
+    def asked(self) -> Variant:
+        """What was asked for."""
+        return self.rungs[0]
+
+    @property
+    def layout(self) -> FrameFormat:
+        """Of its slot."""
+        return self.info.layout(self.asked.scale)
 
     @property
     def stays_in_place(self) -> bool:
@@ -96,12 +111,25 @@ class _Frame:
         """What the response says of the answer, but for its bytes."""
         message = self.message
         return pb.Frame(
-            width=self.info.width * self.variant.scale,
-            height=self.info.height * self.variant.scale,
+            width=self.info.width * self.asked.scale,
+            height=self.info.height * self.asked.scale,
             encoding=self.output.encoding,
             colour=message.frame.colour if message.frame.HasField("colour") else None,
             region=message.answer if message.HasField("answer") else None,
         )
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who wants frames enlarged."""
+
+    method: str
+    """The RPC, for the metrics."""
+    client: Hashable
+    """Among whom what there is is shared fairly."""
+    position: LadderPosition | None = None
+    """Of a session: its pictures do not flicker between networks, and its frames without a budget wait in turn for a
+    free slot rather than fail."""
 
 
 class Answer:
@@ -151,97 +179,119 @@ class FrameLine:
         self._metrics = metrics
         self._codecs = codecs
         self._min_side = min_side
+        self._aside = BatchClock(lambda layout: cast("FrameFormat", layout).input_bytes)
+        """What a frame takes beside its inference, for it must be done within the budget too."""
 
     async def upscale(
         self,
-        method: str,
+        caller: Caller,
         wish: Callable[[], Wish],
         framed: Framed[pb.UpscaleRequest] | Framed[pb.UpscaleStreamRequest],
         clock: StageClock,
-        *,
         call_s: float | None = None,
-        patient: bool = False,
     ) -> Answer:
         """Enlarge a frame.
 
         Args:
-            method: the RPC, for the metrics.
+            caller: who wants it.
             wish: gives what is wanted, or says why that makes no sense.
             framed: the message with the frame.
             clock: of this frame; the message has just come.
             call_s: seconds until the call's own deadline.
-            patient: wait in turn for a free slot, instead of failing.
 
         Raises:
             UpscaleError: what kept it from being enlarged.
         """
         variant_name = ""
         try:
-            message = framed.message
             wanted = wish()
-            info = codec.inspect(message.frame, framed.data, self._min_side)
-            output = codec.output_format(wanted.output, info.encoding)
-            variant = self._catalog.resolve(
-                wanted.model, wanted.scale, wanted.profile, info.width, info.height, info.pixels
-            )
-            variant_name = variant.name
-            if not self._catalog.is_ready(variant.name):
-                raise BackendUnavailableError(f"{variant.name} is not ready: Triton is gone or does not hold it now")
-            deadline = _deadline(clock, wanted.budget_s, call_s)
-            frame = _Frame(message, framed.data, info, output, variant)
-            if patient:
-                await self._reserve(deadline)
+            frame = self._understand(wanted, framed)
+            variant_name = frame.asked.name
+            job = self._job(caller, wanted, frame, clock, call_s)
+            waits = caller.position is not None and wanted.budget_s is None
+            if waits:
+                await self._reserve(job)
             try:
-                slot = self._slot(frame, reserved=patient)
+                answer = await self._through(caller, frame, job, clock, reserved=waits)
             finally:
-                if patient:
-                    self._frames.unreserve()
-            answer = await self._through(slot, frame, clock, deadline)
+                job.done.cancel()
         except UpscaleError as error:
-            self._metrics.frame_failed(method, variant_name, error.code.name)
-            if isinstance(error, OverloadedError):
-                self._metrics.frame_shed(variant_name, "overloaded")
+            self._metrics.frame_failed(caller.method, variant_name, error.code.name)
+            if isinstance(error, OverloadedError | BudgetTooSmallError):
+                self._metrics.frame_shed(variant_name, error.reason.lower())
             raise
         except asyncio.CancelledError:
-            self._metrics.frame_failed(method, variant_name, "CANCELLED")
+            self._metrics.frame_failed(caller.method, variant_name, "CANCELLED")
             raise
         except Exception:
-            self._metrics.frame_failed(method, variant_name, InternalError.code.name)
+            self._metrics.frame_failed(caller.method, variant_name, InternalError.code.name)
             raise
         # Counting can wait until the answer is on its way.
-        seconds = dict(clock.seconds)
-        asyncio.get_running_loop().call_soon(self._metrics.frame_done, method, variant.name, seconds, wanted.budget_s)
+        asyncio.get_running_loop().call_soon(self._count, caller.method, frame, answer.variant, clock, wanted.budget_s)
         return answer
 
-    async def _reserve(self, deadline: float | None) -> None:
+    async def _reserve(self, job: FrameJob) -> None:
+        left_s = None if job.deadline == math.inf else job.deadline - time.monotonic()
         try:
-            async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
+            async with asyncio.timeout(left_s):
                 await self._frames.reserve()
         except TimeoutError:
             raise BudgetSpentError("the frame's time ran out before there was room for it") from None
 
-    def _slot(self, frame: _Frame, *, reserved: bool) -> Slot:
-        """Where the frame is inferred: in the client's regions if it can stay there, else in a slot of ours."""
-        layout = frame.info.layout(frame.variant.scale)
-        source, answer = self._source_span(frame), self._answer_span(frame)
-        if source and answer and frame.stays_in_place:
-            slot = self._regions.borrow(layout, source, answer, reserved=reserved)
-        else:
-            slot = self._frames.take(layout, reserved=reserved)
-        slot.colours = frame.info.colours
-        return slot
+    def _count(self, method: str, frame: _Frame, variant: Variant, clock: StageClock, budget_s: float | None) -> None:
+        self._metrics.frame_done(method, variant.name, clock.seconds, budget_s)
+        if variant is not frame.asked:
+            self._metrics.stepped_down(frame.asked.name, variant.name)
 
-    async def _through(self, slot: Slot, frame: _Frame, clock: StageClock, deadline: float | None) -> Answer:
-        """Into the slot, through Triton, out of the slot; from here on the slot is ours to release."""
-        info, output, variant = frame.info, frame.output, frame.variant
+    def _understand(self, wanted: Wish, framed: Framed[pb.UpscaleRequest] | Framed[pb.UpscaleStreamRequest]) -> _Frame:
+        info = codec.inspect(framed.message.frame, framed.data, self._min_side)
+        output = codec.output_format(wanted.output, info.encoding)
+        asked = self._catalog.resolve(wanted.model, wanted.scale, wanted.profile, info.width, info.height, info.pixels)
+        rungs = self._catalog.rungs(asked) if wanted.step_down else [asked]
+        return _Frame(framed.message, framed.data, info, output, rungs)
+
+    def _job(self, caller: Caller, wanted: Wish, frame: _Frame, clock: StageClock, call_s: float | None) -> FrameJob:
+        """The frame as the scheduler knows it.
+
+        Raises:
+            BackendUnavailableError: nothing that may answer is ready.
+            BudgetSpentError: its time is up.
+        """
+        open_to = frame.rungs if caller.position is None else caller.position.open_to(frame.rungs, time.monotonic())
+        ready = [variant for variant in open_to if self._catalog.is_ready(variant.name)]
+        if not ready:
+            raise BackendUnavailableError(f"{frame.asked.name} is not ready: Triton is gone or does not hold it now")
+        deadline = _deadline(clock, wanted.budget_s, call_s)
+        if deadline is not None:
+            deadline -= self._aside_s(frame)
+        return FrameJob(
+            ready,
+            frame.layout,
+            deadline,
+            self._frames,
+            priority=wanted.priority,
+            client=caller.client,
+            colours=frame.info.colours,
+            on_begin=lambda: clock.lap("queue"),
+        )
+
+    async def _through(
+        self, caller: Caller, frame: _Frame, job: FrameJob, clock: StageClock, *, reserved: bool
+    ) -> Answer:
+        """Into a slot, through Triton, out of the slot, which is the answer's to release."""
+        output = frame.output
         try:
-            if frame.data is not None:
-                await self._with_codec(slot, info.encoding, codec.decode, info, frame.data, slot)
-            elif not frame.stays_in_place and (source := self._source_span(frame)):
-                codec.decode(info, source.view, slot)
-            clock.lap("decode")
-            batch_frames = await self._scheduler.infer(variant, slot, deadline, lambda: clock.lap("queue"))
+            try:
+                await self._enter(frame, job, clock, reserved=reserved)
+            finally:
+                if reserved:
+                    self._frames.unreserve()
+            if caller.position is not None:
+                caller.position.answered_by(frame.rungs.index(job.variant), time.monotonic())
+            batch_frames = await self._scheduler.infer(job)
             clock.lap("infer")
+            slot = job.slot
+            assert slot is not None
             data: Buffer | None = None
             if not frame.stays_in_place:
                 data = await self._with_codec(slot, output.encoding, codec.encode, slot, output)
@@ -250,10 +300,43 @@ class FrameLine:
                     answer.view[:] = data
                     data = None
             clock.lap("encode")
-            return Answer(variant, frame.head(), data, batch_frames, clock, slot)
+            self._learn_aside(frame, clock)
+            job.slot = None
+            return Answer(job.variant, frame.head(), data, batch_frames, clock, slot)
+        finally:
+            job.free()
+
+    async def _enter(self, frame: _Frame, job: FrameJob, clock: StageClock, *, reserved: bool) -> None:
+        """Be accepted, and lie in a slot.
+
+        A raw frame is accepted first, for then it takes the slot beside those that it shares a batch with. How long a
+        picture takes to be decoded nobody knows before, so it is decoded first; a frame in its client's region lies
+        where it lies.
+        """
+        if not reserved:
+            self._frames.refuse_overload()
+        info = frame.info
+        source, answer = self._source_span(frame), self._answer_span(frame)
+        if source and answer and frame.stays_in_place:
+            job.slot = self._regions.borrow(job.layout, source, answer, reserved=True)
+        elif codec.needs_thread(info.encoding):
+            job.settle()
+            assert job.slot is not None
+            assert frame.data is not None
+            await self._with_codec(job.slot, info.encoding, codec.decode, info, frame.data, job.slot)
+            clock.lap("decode")
+        self._scheduler.admit(job)
+        try:
+            job.settle()
+            if not frame.stays_in_place and not codec.needs_thread(info.encoding):
+                data = frame.data if source is None else source.view
+                assert data is not None
+                assert job.slot is not None
+                codec.decode(info, data, job.slot)
         except BaseException:
-            slot.release()
+            self._scheduler.withdraw(job)
             raise
+        clock.lap("decode")
 
     def _source_span(self, frame: _Frame) -> Span | None:
         """Where the frame lies in a client's region; None if it came with the message."""
@@ -267,9 +350,21 @@ class FrameLine:
         """Where the client wants the answer in a region of its own; None if it goes with the response."""
         if not frame.message.HasField("answer"):
             return None
-        place, info, scale = frame.message.answer, frame.info, frame.variant.scale
+        place, info, scale = frame.message.answer, frame.info, frame.asked.scale
         size = codec.raw_bytes(info.width * scale, info.height * scale, frame.output.encoding)
         return self._regions.span("answer", place.handle, place.offset, size)
+
+    def _aside_s(self, frame: _Frame) -> float:
+        """Seconds that a frame is expected to take beside its inference, from its acceptance on."""
+        return sum(
+            self._aside.predict("", Work(_coding(stage, encoding), frame.layout), 1) or 0.0
+            for stage, encoding in _codings(frame)
+        )
+
+    def _learn_aside(self, frame: _Frame, clock: StageClock) -> None:
+        now = time.monotonic()
+        for stage, encoding in _codings(frame):
+            self._aside.record("", Work(_coding(stage, encoding), frame.layout), 1, clock.seconds[stage], now)
 
     async def _with_codec(self, slot: Slot, encoding: int, work: Callable[..., T], *arguments: object) -> T:
         """Run a codec, in a thread where it takes long; the thread holds the slot, for it may outlive the call."""
@@ -282,8 +377,19 @@ class FrameLine:
         return await asyncio.wrap_future(job)
 
 
+def _codings(frame: _Frame) -> Sequence[tuple[Stage, int]]:
+    """What is done with a frame between its acceptance and its answer, beside the inference."""
+    if codec.needs_thread(frame.info.encoding):  # decoded before
+        return [("encode", frame.output.encoding)]
+    return [("decode", frame.info.encoding), ("encode", frame.output.encoding)]
+
+
+def _coding(stage: Stage, encoding: int) -> str:
+    return f"{stage} {encoding}"
+
+
 def _deadline(clock: StageClock, budget_s: float | None, call_s: float | None) -> float | None:
-    """The moment after which the frame is not begun, on `time.monotonic`'s clock: the sooner of budget and call."""
+    """When the answer must be on its way, on `time.monotonic`'s clock: the sooner of budget and call."""
     spent = time.perf_counter() - clock.arrival
     left = [seconds for seconds in (None if budget_s is None else budget_s - spent, call_s) if seconds is not None]
     if not left:

@@ -70,10 +70,30 @@ class Metrics:
         )
         self._shed = Counter(
             "upscale_shed",
-            "Frames given up before they were inferred: overloaded, budget (ran out in the queue), cancelled (the "
-            "caller left), superseded (a session's later frame came). The variant is empty if none was chosen.",
+            "Frames given up before they were inferred: overloaded and budget_too_small (refused at once), budget (ran "
+            "out in the queue), cancelled (the caller left), superseded (a session's later frame came). The variant is "
+            "empty if none was chosen.",
             ("variant", "reason"),
             registry=self.registry,
+        )
+        self._stepped_down = Counter(
+            "upscale_stepped_down",
+            "Frames answered by a lesser variant of the ladder than was asked for.",
+            ("asked", "variant"),
+            registry=self.registry,
+        )
+        self._batch_failures = Counter(
+            "upscale_batch_failures",
+            "Batches that a Triton endpoint did not answer; their frames may have been inferred elsewhere.",
+            ("endpoint", "variant"),
+            registry=self.registry,
+        )
+        self._batch_predicted_seconds = Gauge(
+            "upscale_batch_predicted_seconds",
+            "What a batch of so many frames, of the largest size that has come, is expected to take.",
+            ("endpoint", "variant", "frames"),
+            registry=self.registry,
+            multiprocess_mode="livemax",
         )
         self._slots = Gauge(
             "upscale_slots",
@@ -89,6 +109,15 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livemin",
         )
+        self._breaker_open = Gauge(
+            "upscale_breaker_open",
+            "1 while the Triton endpoint is left alone because its batches failed again and again.",
+            ("endpoint",),
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
+        self._endpoints: set[str] = set()
+        self._predicted: set[tuple[str, str, int]] = set()
         self._started = Counter(
             "grpc_server_started",
             "RPCs begun on the server.",
@@ -178,9 +207,31 @@ class Metrics:
         for state, count in (("used", used - retired), ("retired", retired), ("free", most - used)):
             self._slots.labels(state).set(count)
 
-    def triton(self, endpoint: str, up: bool) -> None:
-        """Whether a Triton endpoint is reachable."""
-        self._triton_up.labels(endpoint).set(up)
+    def endpoints(self, up: Mapping[str, bool], breakers_open: Mapping[str, bool]) -> None:
+        """These Triton endpoints there are, whether they are reachable, and whether they are left alone."""
+        for gone in self._endpoints - up.keys():
+            self._triton_up.remove(gone)
+            self._breaker_open.remove(gone)
+        self._endpoints = set(up)
+        for endpoint in up:
+            self._triton_up.labels(endpoint).set(up[endpoint])
+            self._breaker_open.labels(endpoint).set(breakers_open[endpoint])
+
+    def batch_times(self, seconds: Mapping[tuple[str, str, int], float]) -> None:
+        """What batches are expected to take, by endpoint, variant and frames."""
+        for gone in self._predicted - seconds.keys():
+            self._batch_predicted_seconds.remove(*gone)
+        self._predicted = set(seconds)
+        for (endpoint, variant, frames), each in seconds.items():
+            self._batch_predicted_seconds.labels(endpoint, variant, frames).set(each)
+
+    def batch_failed(self, endpoint: str, variant: str) -> None:
+        """A batch was not answered."""
+        self._batch_failures.labels(endpoint, variant).inc()
+
+    def stepped_down(self, asked: str, variant: str) -> None:
+        """A frame was answered by another variant than it asked for."""
+        self._stepped_down.labels(asked, variant).inc()
 
     def rpc_started(self, service: str, method: str) -> None:
         """An RPC began."""

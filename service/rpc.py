@@ -11,12 +11,13 @@ import grpc
 from service.catalog import Catalog
 from service.errors import NotOfferedError, OverloadedError
 from service.interceptors import arrival
-from service.line import PROFILES, FrameLine, Wish
+from service.line import PROFILES, Caller, FrameLine, Wish
 from service.metrics import Metrics
 from service.regions import Regions
+from service.scheduler import BatchTime, Scheduler
 from service.session import Session, describe
 from service.settings import Settings
-from service.timing import StageClock
+from service.timing import StageClock, set_duration
 from upscale_client import wire
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Framed
@@ -31,11 +32,18 @@ class UpscaleServicer:
     """The service of proto/upscale/v1/upscale.proto."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, line: FrameLine, regions: Regions, metrics: Metrics
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        line: FrameLine,
+        scheduler: Scheduler,
+        regions: Regions,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._line = line
+        self._scheduler = scheduler
         self._regions = regions
         self._metrics = metrics
         self._sessions: set[Session] = set()
@@ -72,7 +80,11 @@ class UpscaleServicer:
         clock = StageClock(arrival.get())
         clock.lap("receive")
         answering = self._line.upscale(
-            "Upscale", lambda: Wish.of(request.message), request, clock, call_s=context.time_remaining()
+            Caller("Upscale", context.peer()),
+            lambda: Wish.of(request.message),
+            request,
+            clock,
+            context.time_remaining(),
         )
         with await answering as answer:
             response = pb.UpscaleResponse()
@@ -95,6 +107,7 @@ class UpscaleServicer:
             self._line,
             read,
             lambda response: _write(context, response),
+            client=context.peer(),
             max_window=self._settings.max_stream_window,
             write_timeout_s=self._settings.stream_write_timeout_s,
             call_s=context.time_remaining,
@@ -124,6 +137,9 @@ class UpscaleServicer:
     async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:  # noqa: N802
         """What is served, and the limits in force."""
         settings = self._settings
+        times: dict[str, list[pb.BatchTime]] = {}
+        for each in self._scheduler.times():
+            times.setdefault(each.variant, []).append(_batch_time(each))
         return pb.ListModelsResponse(
             variants=[
                 pb.Variant(
@@ -135,6 +151,7 @@ class UpscaleServicer:
                     ready=self._catalog.is_ready(variant.name),
                     trained=variant.trained,
                     pixel_format=_PIXEL_FORMATS[variant.pixels],
+                    batch_times=times.get(variant.name),
                 )
                 for variant in self._catalog.variants
             ],
@@ -149,6 +166,13 @@ class UpscaleServicer:
                 shared_memory=settings.client_shared_memory,
             ),
         )
+
+
+def _batch_time(time: BatchTime) -> pb.BatchTime:
+    layout = time.layout
+    message = pb.BatchTime(endpoint=time.endpoint, width=layout.width, height=layout.height, frames=time.frames)
+    set_duration(message.predicted, time.seconds)
+    return message
 
 
 async def _write(context: _Context, response: object) -> None:

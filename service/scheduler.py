@@ -1,223 +1,411 @@
-"""Forms batches: which frames are inferred together, and when.
-
-A batch starts as soon as an instance of its model is free; nobody waits for company. It is the oldest frame and those
-that wait in the slots beside it, up to the model's maximum. A frame whose deadline has passed, or whose caller has
-gone, is dropped before it is inferred.
-"""
+"""Runs what is planned: takes frames to the planner, batches to Triton, and answers back to the frames' callers."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from service.catalog import Variant
-from service.errors import BudgetSpentError, ShuttingDownError
-from service.frames import FrameFormat, Slot, Span
+from service.errors import (
+    BackendUnavailableError,
+    BudgetSpentError,
+    BudgetTooSmallError,
+    InternalError,
+    OverloadedError,
+    ShuttingDownError,
+    UpscaleError,
+)
+from service.frames import FrameFormat, FrameStore, Slot, SlotBatch
+from service.scheduling.clock import BatchClock
+from service.scheduling.jobs import Batch, Job, Priority, Work
+from service.scheduling.planner import Planner
 
-
-@dataclass(frozen=True)
-class Batch:
-    """Neighbouring slots, to be inferred together."""
-
-    slots: Sequence[Slot]
-
-    @property
-    def layout(self) -> FrameFormat:
-        """Of each of its frames."""
-        return self.slots[0].layout
-
-    @property
-    def source(self) -> Span:
-        """All the frames."""
-        first = self.slots[0].source
-        return Span(first.region, first.offset, len(self.slots) * first.size)
-
-    @property
-    def answer(self) -> Span:
-        """All the answers."""
-        first = self.slots[0].answer
-        return Span(first.region, first.offset, len(self.slots) * first.size)
-
-    def retire(self) -> None:
-        """Triton gave no answer, so it may still write: use this memory never again."""
-        for slot in self.slots:
-            slot.retire()
+_PROBE_EVERY_S = 2.0
+_PROBE_TIMEOUT_S = 10.0
 
 
 class InferenceBackend(Protocol):
     """What the scheduler needs of an inference server."""
 
-    async def infer(self, variant: Variant, batch: Batch) -> None:
+    @property
+    def url(self) -> str:
+        """Its name."""
+        ...
+
+    async def infer(self, variant: Variant, batch: SlotBatch) -> None:
         """Fill the batch's outputs from its inputs.
 
         Raises:
-            UpscaleError: with the reason; the whole batch fails with it.
+            UpscaleError: with the reason; the whole batch fails with it, or is inferred elsewhere.
         """
         ...
 
 
-@dataclass(eq=False)
-class _Waiting:
-    """A frame in the queue."""
+class BatchTime(NamedTuple):
+    """What a batch is expected to take, at most as a rule."""
 
-    slot: Slot
-    deadline: float | None
-    started: asyncio.Future[None]
-    """Done when the frame's batch begins, or with the error that keeps it from beginning."""
-    finished: asyncio.Future[int]
-    """The number of frames in its batch, when its answer is there; or the error."""
+    endpoint: str
+    variant: str
+    layout: FrameFormat
+    frames: int
+    seconds: float
 
 
-class _Line:
-    """The frames that wait for one variant."""
+class FrameJob(Job):
+    """A frame of the gateway's: a job with memory, and with a caller who waits.
 
-    def __init__(self) -> None:
-        self.waiting: deque[_Waiting] = deque()
-        self.running = 0
+    Args:
+        variants: that may answer, best first.
+        layout: of the frame.
+        deadline: on `time.monotonic`'s clock, when its answer must be in the slot; None if it need not.
+        frames: where it gets a slot from.
+        priority, client: as of any job.
+        slot: where it lies already; None to have it lie beside a neighbour, if there is one.
+        colours: of a YUV frame, as the slot's.
+        on_begin: called when it is begun.
+    """
+
+    __slots__ = ("_frames", "_left", "colours", "done", "layout", "on_begin", "slot", "variants")
+
+    def __init__(
+        self,
+        variants: Sequence[Variant],
+        layout: FrameFormat,
+        deadline: float | None,
+        frames: FrameStore,
+        *,
+        priority: Priority = Priority.LIVE,
+        client: Hashable = None,
+        slot: Slot | None = None,
+        colours: NDArray[np.float32] | None = None,
+        on_begin: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(
+            [Work(variant.name, layout) for variant in variants],
+            time.monotonic(),
+            math.inf if deadline is None else deadline,
+            priority=priority,
+            client=client,
+        )
+        self.variants = variants
+        self.layout = layout
+        self.colours = colours
+        self.slot = slot
+        self.on_begin = on_begin
+        self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        """The number of frames in its batch, when its answer is there."""
+        self._frames = frames
+        self._left: Slot | None = None
+
+    @property
+    def variant(self) -> Variant:
+        """The network that it was accepted for."""
+        return next(variant for variant in self.variants if variant.name == self.work.variant)
+
+    def lie_after(self, other: Job) -> bool:
+        """Whether it lies in the next slot, or takes that now."""
+        before = cast("FrameJob", other).slot
+        assert before is not None
+        if self.slot is None:
+            self.slot = self._frames.take_after(before)
+            return self.slot is not None
+        return before.precedes(self.slot)
+
+    def settle(self) -> None:
+        """Be in a slot, if it is not yet, with the pixels that were in the last one.
+
+        Raises:
+            OverloadedError: there is no room.
+        """
+        if self.slot is None:
+            self.slot = self._frames.take(self.layout, room=self.variant.max_batch_frames, reserved=True)
+        self.slot.colours = self.colours
+        if self._left is not None:
+            self.slot.source.view[:] = self._left.source.view
+            self._left.release()
+            self._left = None
+
+    def let_go(self) -> bool:
+        """Leave a slot that somebody may still write to; false if it cannot be inferred again."""
+        if self.done.done():
+            return False
+        assert self.slot is not None
+        if self.slot.retired:
+            if not self.slot.ours:
+                return False
+            self._left, self.slot = self.slot, None
+        return True
+
+    def free(self) -> None:
+        """Its caller's hold on the slot ends."""
+        for slot in (self.slot, self._left):
+            if slot is not None:
+                slot.release()
+        self.slot = self._left = None
+
+    def probe(self, slot: Slot) -> FrameJob:
+        """A frame of nobody's, to see how long the last of its networks takes."""
+        return FrameJob(
+            self.variants[-1:],
+            self.layout,
+            None,
+            self._frames,
+            priority=Priority.OFFLINE,
+            slot=slot,
+            colours=self.colours,
+        )
 
 
 class Scheduler:
-    """One queue per variant.
+    """The planner's hands.
 
     Args:
-        backend: infers the batches.
+        frames: where slots are.
         on_batch: called with the variant's name and the number of frames of every batch that begins.
-        on_drop: called with the variant's name and a reason for every frame that is dropped.
+        on_drop: called with the variant's name and a reason for every frame that is given up before it is inferred.
+        on_failure: called with the endpoint's and the variant's names for every batch that fails.
     """
 
     def __init__(
         self,
-        backend: InferenceBackend,
+        frames: FrameStore,
+        *,
         on_batch: Callable[[str, int], None] = lambda variant, frames: None,
         on_drop: Callable[[str, str], None] = lambda variant, reason: None,
+        on_failure: Callable[[str, str], None] = lambda endpoint, variant: None,
     ) -> None:
-        self._backend = backend
+        self._frames = frames
         self._on_batch = on_batch
         self._on_drop = on_drop
-        self._lines: dict[Variant, _Line] = {}
+        self._on_failure = on_failure
+        self._clock = BatchClock(lambda layout: cast("FrameFormat", layout).input_bytes)
+        self._planner = Planner(self._clock)
+        self._backends: dict[str, tuple[InferenceBackend, Mapping[str, Variant]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._wake: asyncio.TimerHandle | None = None
+        self._probing = False
+        self._probe_at = -math.inf
         self._closed = False
 
-    def queued(self, variant: str) -> int:
-        """Frames that wait for the variant."""
-        return sum(len(line.waiting) for known, line in self._lines.items() if known.name == variant)
+    def join(self, backend: InferenceBackend, variants: Iterable[Variant]) -> None:
+        """An endpoint is there, or serves other variants than before."""
+        serving = {variant.name: variant for variant in variants}
+        self._backends[backend.url] = (backend, serving)
+        executors = max(variant.instances for variant in serving.values())
+        most = {name: variant.max_batch_frames for name, variant in serving.items()}
+        self._give_up(self._planner.join(backend.url, executors, most, time.monotonic()))
+        self._pump()
 
-    async def infer(
-        self, variant: Variant, slot: Slot, deadline: float | None, on_start: Callable[[], None] = lambda: None
-    ) -> int:
-        """Have the frame in `slot` inferred; returns the number of frames in its batch when the answer is in the slot.
+    def leave(self, endpoint: str) -> None:
+        """An endpoint is gone; its last batches end by themselves."""
+        if self._backends.pop(endpoint, None) is not None:
+            self._give_up(self._planner.leave(endpoint, time.monotonic()))
+            self._pump()
 
-        Args:
-            variant: the network.
-            slot: held by the caller; while the batch runs, by the scheduler too.
-            deadline: on `time.monotonic`'s clock; after it the frame is not begun.
-            on_start: called when the frame's batch begins.
+    def measured(self, endpoint: str, variant: Variant, layout: FrameFormat, frames: int, seconds: float) -> None:
+        """A batch of nobody's was inferred there, to learn how long it takes."""
+        self._clock.record(endpoint, Work(variant.name, layout), frames, seconds, time.monotonic())
+
+    def times(self) -> Iterator[BatchTime]:
+        """What batches are expected to take, as far as such have run."""
+        for endpoint, work, frames, seconds in self._clock.known():
+            yield BatchTime(endpoint, work.variant, cast("FrameFormat", work.layout), frames, seconds)
+
+    def waiting(self) -> Mapping[str, int]:
+        """Frames that wait, by variant."""
+        counts: dict[str, int] = {}
+        for job in self._planner.waiting:
+            counts[job.work.variant] = counts.get(job.work.variant, 0) + 1
+        return counts
+
+    def admit(self, job: FrameJob) -> None:
+        """Accept a frame into the plan; it may have a slot then, and must have one when `infer` is called, at once.
 
         Raises:
-            BudgetSpentError: the deadline passed in the queue.
+            BudgetTooSmallError: even an idle service would be too slow.
+            OverloadedError: this one would be, now.
             ShuttingDownError: the scheduler was closed.
-            UpscaleError: what the backend said.
         """
         if self._closed:
             raise ShuttingDownError("the gateway is stopping")
-        loop = asyncio.get_running_loop()
-        entry = _Waiting(slot, deadline, loop.create_future(), loop.create_future())
-        line = self._lines.setdefault(variant, _Line())
-        line.waiting.append(entry)
+        now = time.monotonic()
+        verdict = self._planner.offer(job, now)
+        if verdict.accepted:
+            return
+        left_ms = 1000 * max(0.0, job.deadline - now)
+        needed_ms = 1000 * (verdict.finish - now)
+        if verdict.retry_after is not None:
+            raise OverloadedError(
+                f"the answer would be there in {needed_ms:.1f} ms, and must be in {left_ms:.1f} ms; try again later",
+                verdict.retry_after,
+            )
+        work = job.choices[-1]
+        self._probe(job, now)
+        size = f"{job.layout.width}x{job.layout.height}"
+        raise BudgetTooSmallError(
+            f"budget: {left_ms:.1f} ms are left for the inference, and {work.variant} takes {needed_ms:.1f} ms for a "
+            f"frame of {size} on an idle service; accepted is more, or a lesser model"
+        )
+
+    def withdraw(self, job: FrameJob) -> None:
+        """Its caller gives an accepted frame up."""
+        self._planner.withdraw(job)
+        self._pump()
+
+    async def infer(self, job: FrameJob) -> int:
+        """Wait for an accepted frame's answer in its slot; returns the number of frames in its batch.
+
+        The caller holds the slot, and so does the scheduler while a batch runs. It may be another afterwards: a frame
+        that is inferred again elsewhere lies where no late answer can reach it.
+
+        Raises:
+            BudgetSpentError: its deadline passed before it could be inferred.
+            ShuttingDownError: the scheduler was closed.
+            UpscaleError: what the last endpoint said.
+        """
+        assert job.slot is not None
         alarm = None
-        if deadline is not None:
-            alarm = loop.call_later(max(0.0, deadline - time.monotonic()), self._expire, variant, line, entry)
+        if job.deadline < math.inf:
+            loop = asyncio.get_running_loop()
+            alarm = loop.call_later(max(0.0, job.deadline - time.monotonic()), self._expire, job)
         try:
-            self._start_batches(variant, line)
-            await entry.started
-            on_start()
-            return await entry.finished
+            self._pump()
+            return await job.done
         finally:
             if alarm is not None:
                 alarm.cancel()
-            if entry in line.waiting:  # the caller has gone
-                line.waiting.remove(entry)
-                self._on_drop(variant.name, "cancelled")
-            for future in (entry.started, entry.finished):
-                future.cancel()
+            if self._planner.withdraw(job):  # the caller has gone
+                self._on_drop(job.work.variant, "cancelled")
+                self._pump()
+            if not job.done.done():
+                job.done.cancel()
 
     async def close(self) -> None:
         """Refuse what waits, and wait for the batches that run."""
         self._closed = True
-        for line in self._lines.values():
-            while line.waiting:
-                entry = line.waiting.popleft()
-                if not entry.started.done():
-                    entry.started.set_exception(ShuttingDownError("the gateway is stopping"))
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._wake is not None:
+            self._wake.cancel()
+        for job in list(self._planner.waiting):
+            self._planner.withdraw(job)
+            _fail(cast("FrameJob", job), ShuttingDownError("the gateway is stopping"))
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _expire(self, variant: Variant, line: _Line, entry: _Waiting) -> None:
-        if entry in line.waiting and not entry.started.done():
-            line.waiting.remove(entry)
-            entry.started.set_exception(BudgetSpentError("the frame's time ran out while it waited to be inferred"))
-            self._on_drop(variant.name, "budget")
-
-    def _start_batches(self, variant: Variant, line: _Line) -> None:
-        while line.running < variant.instances and (entries := self._next_batch(line, variant.max_batch_frames)):
-            line.running += 1
-            for entry in entries:
-                entry.slot.hold()
-                entry.started.set_result(None)
-            task = asyncio.create_task(self._run(variant, line, entries))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    @staticmethod
-    def _next_batch(line: _Line, most: int) -> list[_Waiting]:
-        """The oldest frame and its neighbours, in the order of their slots, out of the line; empty if none waits."""
+    def _pump(self) -> None:
+        """Begin what can begin."""
         now = time.monotonic()
-        # Those whose caller has just left, or whose alarm is about to ring, take themselves out of the line.
-        waiting = [
-            entry
-            for entry in line.waiting
-            if not entry.started.done() and (entry.deadline is None or now < entry.deadline)
-        ]
-        if not waiting:
-            return []
-        batch = [waiting[0]]
-        # A frame whose slot begins, or ends, at a place: there is at most one of each.
-        begins = {(entry.slot.source.region, entry.slot.source.offset): entry for entry in waiting}
-        ends = {(entry.slot.source.region, entry.slot.source.end): entry for entry in waiting}
-        while len(batch) < most:
-            last = batch[-1].slot.source
-            following = begins.get((last.region, last.end))
-            if following is None or not batch[-1].slot.precedes(following.slot):
-                break
-            batch.append(following)
-        while len(batch) < most:
-            first = batch[0].slot.source
-            previous = ends.get((first.region, first.offset))
-            if previous is None or not previous.slot.precedes(batch[0].slot):
-                break
-            batch.insert(0, previous)
-        for entry in batch:
-            line.waiting.remove(entry)
-        return batch
+        batches, dropped = self._planner.start(now)
+        for job in cast("list[FrameJob]", dropped):
+            self._expired(job)
+        for batch in batches:
+            jobs = cast("list[FrameJob]", batch.jobs)
+            self._on_batch(batch.work.variant, len(jobs))
+            slots: list[Slot] = []
+            for job in jobs:
+                assert job.slot is not None
+                job.slot.hold()
+                slots.append(job.slot)
+                job.on_begin()
+            backend, variants = self._backends[batch.endpoint]
+            self._spawn(self._run(batch, backend, variants[batch.work.variant], slots))
+        self._set_alarm(now)
 
-    async def _run(self, variant: Variant, line: _Line, entries: list[_Waiting]) -> None:
-        self._on_batch(variant.name, len(entries))
+    def _set_alarm(self, now: float) -> None:
+        """Come back when an idle executor may begin offline frames."""
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        moment = self._planner.wake_at()
+        if moment is not None and not self._closed:
+            self._wake = asyncio.get_running_loop().call_later(max(1e-3, moment - now), self._pump)
+
+    async def _run(self, batch: Batch, backend: InferenceBackend, variant: Variant, slots: Sequence[Slot]) -> None:
+        jobs = cast("list[FrameJob]", batch.jobs)
         try:
-            await self._backend.infer(variant, Batch([entry.slot for entry in entries]))
+            await backend.infer(variant, SlotBatch(slots))
         except Exception as error:
-            for entry in entries:
-                if not entry.finished.done():
-                    entry.finished.set_exception(error)
-                    entry.finished.exception()  # looked at, even if the caller has gone
+            self._failed(batch, error)
         else:
-            for entry in entries:
-                if not entry.finished.done():
-                    entry.finished.set_result(len(entries))
+            self._planner.finish(batch, time.monotonic())
+            for job in jobs:
+                if not job.done.done():
+                    job.done.set_result(len(jobs))
         finally:
-            line.running -= 1
-            for entry in entries:
-                entry.slot.release()
-            self._start_batches(variant, line)
+            for slot in slots:
+                slot.release()
+        self._pump()
+
+    def _failed(self, batch: Batch, error: Exception) -> None:
+        """Have another endpoint infer the frames, if there is one and time enough; else tell their callers."""
+        self._on_failure(batch.endpoint, batch.work.variant)
+        # What is the client's fault, or a bug of ours, would fail on another endpoint just as well.
+        elsewhere = isinstance(error, BackendUnavailableError | InternalError) and not self._closed
+        jobs = cast("list[FrameJob]", list(batch.jobs))
+        lost = self._planner.fail(
+            batch, time.monotonic(), elsewhere=lambda job: elsewhere and cast("FrameJob", job).let_go()
+        )
+        for job in jobs:
+            if job in lost:
+                _fail(job, error)
+                continue
+            try:
+                job.settle()
+            except OverloadedError as no_room:
+                self._planner.withdraw(job)
+                _fail(job, no_room)
+
+    def _expire(self, job: FrameJob) -> None:
+        if self._planner.withdraw(job):
+            self._expired(job)
+            self._pump()
+
+    def _expired(self, job: FrameJob) -> None:
+        self._on_drop(job.work.variant, "budget")
+        _fail(job, BudgetSpentError("the frame's time ran out while it waited to be inferred"))
+
+    def _give_up(self, jobs: Iterable[Job]) -> None:
+        for job in cast("Iterable[FrameJob]", jobs):
+            _fail(job, BackendUnavailableError(f"no Triton serves {job.work.variant} any more in time"))
+
+    def _probe(self, job: FrameJob, now: float) -> None:
+        """Have a frame of nobody's inferred when nothing else is, to learn whether its network is still that slow.
+
+        A network that is taken for too slow gets no frames, so nothing would show that it is fast again.
+        """
+        if self._probing or now < self._probe_at:
+            return
+        self._probe_at = now + _PROBE_EVERY_S
+        self._probing = True
+        self._spawn(self._infer_probe(job))
+
+    async def _infer_probe(self, refused: FrameJob) -> None:
+        try:
+            (slot,) = self._frames.take_apart(refused.layout, 1)
+            probe = refused.probe(slot)
+            try:
+                self.admit(probe)
+                async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                    await self.infer(probe)
+            finally:
+                probe.free()
+        except (UpscaleError, TimeoutError):
+            pass  # then it is not known now, either
+        finally:
+            self._probing = False
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _fail(job: FrameJob, error: Exception) -> None:
+    if not job.done.done():
+        job.done.set_exception(error)
+        job.done.exception()  # looked at, even if the caller has gone

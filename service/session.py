@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 
 from service.errors import ReaderTooSlowError, RequestInvalidError, ShuttingDownError, UpscaleError
-from service.line import Answer, FrameLine, Wish
+from service.line import Answer, Caller, FrameLine, Wish
+from service.scheduling.ladder import LadderPosition
 from service.timing import STAGES, StageClock, set_duration
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Framed, serialise
@@ -48,6 +49,7 @@ class Session:
         line: what every frame goes through.
         read: gives the next request, or None when the client has no more.
         write: sends a response's bytes; takes as long as the client lets it.
+        client: whose it is.
         max_window: the largest window.
         write_timeout_s: how long one answer may wait to be read.
         call_s: gives the seconds until the call's deadline, or None.
@@ -60,12 +62,14 @@ class Session:
         read: Callable[[], Awaitable[Request | None]],
         write: Callable[[bytes], Awaitable[None]],
         *,
+        client: Hashable = None,
         max_window: int,
         write_timeout_s: float,
         call_s: Callable[[], float | None] = lambda: None,
         on_drop: Callable[[], None] = lambda: None,
     ) -> None:
         self._line = line
+        self._caller = Caller(_METHOD, client, LadderPosition())
         self._read = read
         self._write = write
         self._max_window = max_window
@@ -161,9 +165,7 @@ class Session:
     def _begin(self, arrived: _Arrived) -> None:
         clock = StageClock(arrived.arrival)
         clock.lap("receive")
-        work = self._line.upscale(
-            _METHOD, lambda: self._wish, arrived.request, clock, call_s=self._call_s(), patient=True
-        )
+        work = self._line.upscale(self._caller, lambda: self._wish, arrived.request, clock, self._call_s())
         task = asyncio.create_task(work)
         self._tasks.add(task)
         self._begun.put_nowait(_Begun(arrived.request.message, task, self._dropped_since))

@@ -59,6 +59,13 @@ class Settings(BaseSettings):
     default_profile: Literal["clean", "compressed"] = "compressed"
     """The profile of a request that names none."""
 
+    ladder: str = "runet,bicubic_plus_plus,bicubic"
+    """Models, best first and comma-separated, that may answer for a better one where a request allows it (step_down)
+    and its budget cannot be met; those that Triton does not hold are passed over."""
+    warm_up_s: float = Field(default=5.0, ge=0)
+    """How long an endpoint's batches are timed before it is used, in seconds; the last one may take longer. The default
+    model and the ladder come first; what is not reached is learnt from the first frames, some of which may be late."""
+
     max_output_pixels: int = Field(default=UHD_PIXELS, gt=0)
     """The largest answer: width times height. A frame that would be larger is refused before it is decoded."""
     min_side: int = Field(default=16, ge=16)
@@ -66,8 +73,8 @@ class Settings(BaseSettings):
     max_message_bytes: int = Field(default=RGB_BYTES * UHD_PIXELS + 64 * 1024, gt=0)
     """The largest gRPC message taken: one 4K RGB frame and some slack."""
     max_inflight_frames: int = Field(default=16, gt=0)
-    """Frames in the gateway at once. One more is refused at once (RESOURCE_EXHAUSTED): a low limit refuses clients
-    instead of making them wait."""
+    """Frames in the gateway at once, those in Triton and answers on their way included. One more is refused at once
+    (RESOURCE_EXHAUSTED). For full batches it takes two for every instance: one in Triton, one that forms."""
     shared_memory_bytes: int = Field(default=1 << 30, gt=0)
     """The most shared memory for frames. A slot holds a frame and its answer: 31 MB for 1080p to 4K."""
     client_shared_memory: bool = True
@@ -88,6 +95,11 @@ class Settings(BaseSettings):
     """After SIGTERM, frames in flight may take so long to finish, in seconds."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least important log lines to print."""
+
+    @property
+    def ladder_models(self) -> list[str]:
+        """The ladder's models, best first."""
+        return [model.strip() for model in self.ladder.split(",") if model.strip()]
 
     @property
     def largest_slot_bytes(self) -> int:

@@ -19,9 +19,8 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from service.catalog import Variant
-from service.errors import BackendUnavailableError, InternalError, RegionInvalidError
-from service.frames import SHARED_MEMORY, FrameFormat, FrameStore, Region, Span
-from service.scheduler import Batch
+from service.errors import BackendUnavailableError, InternalError, NotHeldError, RegionInvalidError
+from service.frames import SHARED_MEMORY, FrameFormat, FrameStore, Region, SlotBatch, Span
 from upscale_client.colour import colour_maps
 
 log = logging.getLogger(__name__)
@@ -156,7 +155,7 @@ class Triton:
             pixels="nv12" if parameters.get("pixel_format") == "nv12" else "rgb24",
         )
 
-    async def infer(self, variant: Variant, batch: Batch) -> None:
+    async def infer(self, variant: Variant, batch: SlotBatch) -> None:
         """Fill the batch's outputs from its inputs.
 
         Raises:
@@ -199,7 +198,7 @@ class Triton:
                 for slot in slots:
                     slot.source.view[luma:] = b"\x80" * (layout.input_bytes - luma)
                     slot.colours = colour_maps("bt709", False)
-            batch = Batch(slots)
+            batch = SlotBatch(slots)
             await self.infer(variant, batch)
             began = time.perf_counter()
             await self.infer(variant, batch)
@@ -208,7 +207,7 @@ class Triton:
             for slot in slots:
                 slot.release()
 
-    async def _infer(self, variant: Variant, batch: Batch) -> None:
+    async def _infer(self, variant: Variant, batch: SlotBatch) -> None:
         for last_try in (False, True):
             try:
                 async with asyncio.timeout(self._infer_timeout_s):
@@ -232,13 +231,13 @@ class Triton:
                     f"Triton gave no answer for {variant.name} in {self._infer_timeout_s:g} s"
                 ) from None
 
-    async def _infer_by_shared_memory(self, variant: Variant, batch: Batch) -> None:
+    async def _infer_by_shared_memory(self, variant: Variant, batch: SlotBatch) -> None:
         request = _request(variant, batch)
         _place(request.inputs[0], batch.source)
         _place(request.outputs[0], batch.answer)
         await self._model_infer(request.SerializeToString())
 
-    async def _infer_by_bytes(self, variant: Variant, batch: Batch) -> None:
+    async def _infer_by_bytes(self, variant: Variant, batch: SlotBatch) -> None:
         request = _request(variant, batch)
         request.raw_input_contents.insert(0, bytes(batch.source.view))
         answer = service_pb2.ModelInferResponse.FromString(await self._model_infer(request.SerializeToString()))
@@ -289,7 +288,7 @@ class Triton:
                 region.retired = True
             raise
 
-    def _give_up(self, batch: Batch) -> None:
+    def _give_up(self, batch: SlotBatch) -> None:
         """Triton gave no answer and may still write: neither use this memory again nor have Triton unmap it."""
         batch.retire()
         for region in (batch.source.region, batch.answer.region):
@@ -333,9 +332,9 @@ class Triton:
             await asyncio.sleep(pause_s)
         log.warning("Triton at %s keeps %s mapped: it uses it still", self.url, name)
 
-    def _translate(self, status: str, message: str, variant: Variant, batch: Batch) -> Exception:
+    def _translate(self, status: str, message: str, variant: Variant, batch: SlotBatch) -> Exception:
         if status == "StatusCode.NOT_FOUND" or "unknown model" in message or "is not ready" in message:
-            return BackendUnavailableError(f"Triton at {self.url} does not hold {variant.name} now")
+            return NotHeldError(f"Triton at {self.url} does not hold {variant.name} now")
         if status in _GONE:
             # The call ended without Triton's word: it may still be at work on these slots.
             self._give_up(batch)
@@ -368,7 +367,7 @@ def _told(error: InferenceServerException | grpc.aio.AioRpcError) -> tuple[str, 
     return str(error.status()), str(error.message())
 
 
-def _request(variant: Variant, batch: Batch) -> Any:
+def _request(variant: Variant, batch: SlotBatch) -> Any:
     """What Triton is asked, but for where the frames and the answers are."""
     request = service_pb2.ModelInferRequest(model_name=variant.name)
     request.inputs.add(name=INPUT, datatype="UINT8", shape=[len(batch.slots), *batch.layout.input_shape])

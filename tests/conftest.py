@@ -91,7 +91,7 @@ def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGat
 
     def start(triton_url: str, *, wrapper: Sequence[str] = (), **settings: object) -> GatewayProcess:
         ports = {"port": free_port(), "metrics_port": free_port()}
-        settings = {**ports, "host": "127.0.0.1", "default_profile": "clean", **settings}
+        settings = {**ports, "host": "127.0.0.1", "default_profile": "clean", "warm_up_s": 0, **settings}
         log = folder / f"gateway-{next(numbers)}.log"
         gateway = GatewayProcess(triton_url, settings, log, wrapper)
         running.append(gateway)

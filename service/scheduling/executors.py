@@ -43,7 +43,7 @@ class Executor:
 
     def serves(self, job: Job, work: Work) -> bool:
         """Whether it may run that network for that frame."""
-        return work.variant in self.endpoint.variants and job.excluded != self.endpoint.name
+        return work.variant in self.endpoint.variants and self.endpoint.name not in job.excluded
 
     def takes(self, batch: Batch) -> bool:
         """Whether it may run the batch."""

@@ -59,8 +59,8 @@ class Job:
         self.work = choices[0]
         """What it was accepted for."""
         self.batch: Batch | None = None
-        self.excluded: str | None = None
-        """An endpoint that has failed on it."""
+        self.excluded: frozenset[str] = frozenset()
+        """Endpoints that have failed on it."""
 
     def lie_after(self, other: Job) -> bool:
         """Whether its memory follows that of `other`, or can be made to: only then do they share a batch.

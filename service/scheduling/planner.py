@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from service.scheduling.clock import BatchClock
-from service.scheduling.executors import Executor, Executors
+from service.scheduling.executors import Endpoint, Executor, Executors
 from service.scheduling.jobs import Batch, Job, Priority, Verdict, Work
 from service.scheduling.offline import OfflineQueue
 from service.scheduling.shares import FairShares
@@ -74,9 +74,12 @@ class Planner:
         known = self._executors.endpoints.get(endpoint)
         if known is not None and len(known.executors) == executors and known.variants == variants:
             return []
-        orphans = self._remove(endpoint)
-        self._executors.add(endpoint, executors, variants, now)
-        return [*self._replace(orphans, now), *self._give_up_unserved()]
+        if known is not None and len(known.executors) == executors:
+            orphans = self._exchange_variants(known, variants, now)
+        else:
+            orphans = self._remove(endpoint)
+            self._executors.add(endpoint, executors, variants, now)
+        return self._replace_all(orphans, now)
 
     def leave(self, endpoint: str, now: float) -> list[Job]:
         """An endpoint is gone; returns the frames that waited for it and found no other place.
@@ -85,7 +88,7 @@ class Planner:
         """
         orphans = self._remove(endpoint)
         self._clock.forget(endpoint)
-        return [*self._replace(orphans, now), *self._give_up_unserved()]
+        return self._replace_all(orphans, now)
 
     def offer(self, job: Job, now: float) -> Verdict:
         """Accept a frame into the plan, or refuse it."""
@@ -130,21 +133,31 @@ class Planner:
         """A batch is done."""
         assert batch.executor is not None
         if not batch.executor.gone:
-            self._clock.record(batch.endpoint, batch.work, len(batch.jobs), now - batch.began)
-        self._executors.released(batch.executor, now)
-
-    def fail(self, batch: Batch, now: float, *, elsewhere: bool = True) -> list[Job]:
-        """A batch has failed; its frames are planned on other endpoints if there is time.
-
-        Returns:
-            Those for which there is not; all of them if not `elsewhere`.
-        """
-        assert batch.executor is not None
+            self._clock.record(batch.endpoint, batch.work, len(batch.jobs), now - batch.began, now)
         self._executors.released(batch.executor, now)
         for job in batch.jobs:
             job.batch = None
-            job.excluded = batch.endpoint
-        return self._replace(batch.jobs, now) if elsewhere else batch.jobs
+
+    def fail(self, batch: Batch, now: float, *, elsewhere: Callable[[Job], bool] = lambda job: True) -> list[Job]:
+        """A batch has failed; its frames are planned on other endpoints if there is time.
+
+        Args:
+            batch: one that `start` gave.
+            now: the time.
+            elsewhere: whether a frame may be inferred again.
+
+        Returns:
+            Those that may not, or for which there is no time.
+        """
+        assert batch.executor is not None
+        self._executors.released(batch.executor, now)
+        lost: list[Job] = []
+        for job in batch.jobs:
+            job.batch = None
+            job.excluded |= {batch.endpoint}
+            if not elsewhere(job) or not self._replace(job, now):
+                lost.append(job)
+        return lost
 
     def withdraw(self, job: Job) -> bool:
         """A frame's caller has gone; returns whether it still waited."""
@@ -338,33 +351,38 @@ class Planner:
         executor.order()
         self._executors.changed(executor, executor.free_at)
 
+    def _exchange_variants(self, endpoint: Endpoint, variants: Mapping[str, int], now: float) -> list[Job]:
+        """Executors go on with what they run; returns the frames that wait for what the endpoint no longer has."""
+        orphans: list[Job] = []
+        for executor in endpoint.executors:
+            for batch in [batch for batch in executor.plan if variants.get(batch.work.variant, 0) < len(batch.jobs)]:
+                self._close(batch)
+                executor.plan.remove(batch)
+                orphans += batch.jobs
+            self._executors.changed(executor, now)
+            self._executors.ready.append(executor)
+        endpoint.variants = dict(variants)
+        return orphans
+
     def _remove(self, endpoint: str) -> list[Job]:
         batches = self._executors.remove(endpoint)
         for batch in batches:
             self._close(batch)
         return [job for batch in batches for job in batch.jobs]
 
-    def _give_up_unserved(self) -> list[Job]:
-        """Offline frames for which no endpoint is left."""
-        lost = [
-            job
-            for job in self._offline
-            if not any(executor.serves(job, job.work) for executor in self._executors.serving(job.work))
-        ]
-        for job in lost:
-            self._offline.remove(job)
-        return lost
-
-    def _replace(self, jobs: Sequence[Job], now: float) -> list[Job]:
-        """Plan frames anew; returns those for which there is no place."""
-        lost: list[Job] = []
-        for job in jobs:
-            job.batch = None
-            choices = job.choices[job.choices.index(job.work) :]
-            if job.priority is Priority.OFFLINE:
-                placed = self._offer_offline(job, now).accepted
-            else:
-                placed = any(self._place(job, work, 1.0, now) is not None for work in choices)
-            if not placed:
+    def _replace_all(self, orphans: Sequence[Job], now: float) -> list[Job]:
+        """Plan frames anew; returns those for which there is no place, and offline ones that wait in vain by now."""
+        lost = [job for job in orphans if not self._replace(job, now)]
+        for job in list(self._offline):
+            if not any(executor.serves(job, job.work) for executor in self._executors.serving(job.work)):
+                self._offline.remove(job)
                 lost.append(job)
         return lost
+
+    def _replace(self, job: Job, now: float) -> bool:
+        """Plan a frame anew; false if there is no place for it."""
+        job.batch = None
+        if job.priority is Priority.OFFLINE:
+            return self._offer_offline(job, now).accepted
+        choices = job.choices[job.choices.index(job.work) :]
+        return any(self._place(job, work, 1.0, now) is not None for work in choices)

@@ -20,8 +20,7 @@ from models.registry import get
 from models.weights import WEIGHTS_DIR
 from service.catalog import Variant
 from service.errors import BackendUnavailableError, OverloadedError
-from service.frames import SHARED_MEMORY, FrameFormat, FrameStore, Slot
-from service.scheduler import Batch
+from service.frames import SHARED_MEMORY, FrameFormat, FrameStore, Slot, SlotBatch
 from service.triton import Triton
 
 FRAME = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
@@ -62,11 +61,11 @@ async def until_unknown(lane: str, endpoint: Endpoint) -> None:
     raise AssertionError(f"{lane} is still mapped")
 
 
-def fill(*slots: Slot) -> Batch:
+def fill(*slots: Slot) -> SlotBatch:
     for slot in slots:
         slot.source.view[:] = FRAME.tobytes()
         slot.answer.view[:] = bytes(slot.answer.size)
-    return Batch(slots)
+    return SlotBatch(slots)
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ async def test_one_endpoint_leaves_and_the_other_goes_on(
     assert slots[0].answer.view == answer
     assert known(own_triton.url) == set()
     with pytest.raises(BackendUnavailableError, match="not used any more"):
-        await leaves.triton.infer(leaves.variant, Batch(slots[:1]))
+        await leaves.triton.infer(leaves.variant, SlotBatch(slots[:1]))
 
     await stays.triton.infer(stays.variant, fill(*slots))
     assert slots[2].answer.view == answer

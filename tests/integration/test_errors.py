@@ -23,6 +23,7 @@ from tests.conftest import StartGateway
 from upscale_client import (
     AsyncUpscaleClient,
     BudgetSpentError,
+    BudgetTooSmallError,
     InvalidRequestError,
     MessageTooLargeError,
     ModelNotFoundError,
@@ -153,17 +154,28 @@ async def test_a_full_gateway_refuses_at_once_and_serves_the_rest(
     small.stop()
 
 
-async def test_a_budget_that_ends_in_the_queue_ends_the_wait(gateway: GatewayProcess, lr_720p: Pixels) -> None:
+async def test_what_cannot_be_done_in_time_is_refused_at_once(gateway: GatewayProcess, lr_720p: Pixels) -> None:
     async with AsyncUpscaleClient(gateway.address) as client:
-        busy = [asyncio.create_task(client.upscale(lr_720p)) for _ in range(8)]
+        await client.upscale(lr_720p)
+        await client.upscale(FRAME, scale=3)
+        busy = [asyncio.create_task(client.upscale(lr_720p)) for _ in range(4)]
         await asyncio.sleep(0.2)
-        # Of another size, so that it cannot ride with those before it.
-        with pytest.raises(BudgetSpentError) as caught:
-            await client.upscale(FRAME, scale=3, budget_s=0.05)
-        assert caught.value.reason == "BUDGET_SPENT"
-        with pytest.raises(BudgetSpentError):
-            await client.upscale(FRAME, scale=3, timeout_s=0.05)
+        for budget_s, timeout_s in ((0.3, None), (None, 0.3)):
+            began = time.monotonic()
+            with pytest.raises(OverloadedError, match="the answer would be there in") as caught:
+                await client.upscale(FRAME, scale=3, budget_s=budget_s, timeout_s=timeout_s)
+            assert time.monotonic() - began < 0.2
+            assert caught.value.reason == "OVERLOADED"
+            assert caught.value.retry_after_s
+            assert caught.value.retry_after_s > 0
         assert all(answer.width == 3840 for answer in await asyncio.gather(*busy))
+
+
+def test_a_budget_that_no_idle_service_could_meet_is_told_apart(client: UpscaleClient, lr_720p: Pixels) -> None:
+    client.upscale(lr_720p)
+    with pytest.raises(BudgetTooSmallError, match=r"runet_x3_clean takes [0-9.]+ ms for a frame of 1280x720") as caught:
+        client.upscale(lr_720p, budget_s=0.02)
+    assert (caught.value.reason, caught.value.retry_after_s) == ("BUDGET_TOO_SMALL", None)
 
 
 async def test_callers_who_leave_leak_no_slot(

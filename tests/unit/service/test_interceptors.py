@@ -36,8 +36,10 @@ class Line:
 @contextlib.asynccontextmanager
 async def refusing(error: UpscaleError) -> AsyncGenerator[str]:
     """The address of a service that has nothing behind its RPCs but this error."""
-    metrics, line, nothing = Metrics(), Line(error), None
-    servicer = UpscaleServicer(Settings(), nothing, line, nothing, metrics)  # pyright: ignore[reportArgumentType]
+    metrics = Metrics()
+    line: Any = Line(error)
+    nothing: Any = None
+    servicer = UpscaleServicer(Settings(), nothing, line, nothing, nothing, metrics)
     server = grpc.aio.server(interceptors=[CallInterceptor(metrics)])
     server.add_generic_rpc_handlers((servicer.handlers(),))
     port = server.add_insecure_port("127.0.0.1:0")

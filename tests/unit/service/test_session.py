@@ -38,7 +38,7 @@ class Line:
         self._at_once = at_once
         self._gates: dict[int, asyncio.Future[None]] = {}
 
-    async def upscale(self, method: str, wish: Any, framed: Any, clock: StageClock, **_: Any) -> Answer:
+    async def upscale(self, caller: Any, wish: Any, framed: Any, clock: StageClock, call_s: Any) -> Answer:
         number = framed.message.sequence
         self.begun.append(number)
         with self._store.take(SIZE) as slot:
