@@ -202,7 +202,10 @@ class Endpoints:
             Endpoint(url, self._settings, self._frames, self._scheduler, self._on_change)
             for url in sorted(found - self._all.keys())
         ]
+        staying = any(endpoint.serving for url, endpoint in self._all.items() if url in found)
         for url in self._all.keys() - found:
+            if self._all[url].serving and not staying:
+                continue  # where all are exchanged at once, the old ones stay until a new one serves
             log.info("Triton at %s is not used any more", url)
             task = asyncio.create_task(self._all.pop(url).close())
             self._leaving.add(task)

@@ -111,7 +111,8 @@ class FrameJob(Job):
     def lie_after(self, other: Job) -> bool:
         """Whether it lies in the next slot, or takes that now."""
         before = cast("FrameJob", other).slot
-        assert before is not None
+        if before is None:  # it failed with this one, and has found no new slot yet
+            return False
         if self.slot is None:
             self.slot = self._frames.take_after(before)
             return self.slot is not None

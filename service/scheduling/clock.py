@@ -20,6 +20,7 @@ _FEW = 8
 _SURE = 3.5  # standard deviations above the mean
 _HICCUP = 8.0  # standard deviations, by the median's, above the median
 _AGAIN = 4  # hiccups in a row are no hiccups
+_ALIKE = 4.0  # layouts that differ more tell nothing of each other
 _MOST_KINDS = 256  # of endpoint, network and layout: clients choose layouts
 
 
@@ -75,7 +76,7 @@ class BatchClock:
 
     Args:
         area: how much there is of a frame of a layout, in any unit; frames of a layout that was never seen are taken to
-            need as much more or less time as they are larger or smaller.
+            need as much more or less time as they are larger or smaller than others of up to four times the size.
     """
 
     def __init__(self, area: Callable[[Hashable], float] = lambda layout: 1.0) -> None:
@@ -144,8 +145,9 @@ class BatchClock:
         for same_endpoint in (True, False):
             guesses: list[tuple[float, float]] = []
             for (where, known), of_work in self._times.items():
-                if known.variant == work.variant and (where == endpoint) == same_endpoint:
-                    larger = area / self._area(known.layout)
+                larger = area / self._area(known.layout)
+                alike = known.variant == work.variant and 1 / _ALIKE <= larger <= _ALIKE
+                if alike and (where == endpoint) == same_endpoint:
                     seconds = _between({number: times.predicted for number, times in of_work.items()}, frames)
                     guesses.append((abs(math.log(larger)), larger * seconds))
             if guesses:
