@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+# The default model, and those that may answer for it where there is not time enough (UPSCALE_LADDER).
+LADDER := runet bicubic_plus_plus bicubic
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -30,7 +32,9 @@ demo: $(READY)  ## upscale a real frame to 4K, end to end, and show how the time
 	$(BIN)/python -m deploy.demo $(ARGS)
 
 serve: $(READY)  ## embedded Triton and gateway on ports 50051 (gRPC) and 9464 (/metrics), until Ctrl-C
-	test -d model_repository/runet_x3_compressed || $(BIN)/python export/ --model runet
+	for model in $(LADDER); do \
+	  test -d model_repository/$${model}_x3_compressed || $(BIN)/python export/ --model $$model || exit; \
+	done
 	exec $(BIN)/python -m deploy.local $(ARGS)
 
 test: $(READY) $(BIN)/prometheus  ## every check and every test

@@ -8,6 +8,7 @@ import typer
 
 from benchmark import complexity, engines, quality, runtime, zoo
 from benchmark.errors import BenchmarkError
+from benchmark.overload import command as overload
 from benchmark.scheduling import command as scheduling
 from benchmark.serving import command as serving
 from deploy.embedded import EmbeddedTritonError
@@ -30,6 +31,7 @@ app.command("runtime")(runtime.command)
 app.command("serving")(serving.command)
 app.command("engines")(engines.command)
 app.command("scheduling")(scheduling.command)
+app.command("overload")(overload.command)
 
 if __name__ == "__main__":
     try:

@@ -151,15 +151,16 @@ def _scaled(value: float | None, factor: float = 1) -> str:
     return "-" if value is None else f"{factor * value:.1f}"
 
 
-def write_page(page: Path, text: str) -> None:
+def write_page(page: Path, text: str, markers: tuple[str, str] = (BEGIN, END)) -> None:
     """Put the table between its markers; the page is made, or the markers added at its end, where there are none."""
     old = page.read_text() if page.exists() else "# Performance\n"
-    if BEGIN not in old or END not in old:
-        old = f"{old.rstrip()}\n\n{BEGIN}\n{END}\n"
-    head, _, rest = old.partition(BEGIN)
-    _, _, tail = rest.partition(END)
+    begin, end = markers
+    if begin not in old or end not in old:
+        old = f"{old.rstrip()}\n\n{begin}\n{end}\n"
+    head, _, rest = old.partition(begin)
+    _, _, tail = rest.partition(end)
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(f"{head}{BEGIN}\n\n{text}\n{END}{tail}")
+    page.write_text(f"{head}{begin}\n\n{text}\n{end}{tail}")
 
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
