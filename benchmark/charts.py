@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 _COLOURS = ("#2a6fdb", "#d1495b")
 _LINE_COLOURS = (*_COLOURS, "#3c9d5d", "#e8a33d", "#7a5195")
 _BAR_COLOURS = ("#2a6fdb", "#7a5195", "#8a8f98")
-_SPAN_COLOURS = ("#3c9d5d", "#d1495b", "#e8a33d")
+_SPAN_COLOURS = ("#3c9d5d", "#7a5195", "#d1495b", "#e8a33d")
 # Text stays text, and the same numbers give the same file.
 _STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "upscale", "font.size": 9}
 _ABOVE, _BELOW, _ASIDE = (4, 3), (4, -9), (4, 0)

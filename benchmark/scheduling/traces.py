@@ -282,14 +282,14 @@ def offline(frames: int, seed: int, live: float = 0.6, bulk: float = 0.8) -> Tra
 
 
 def burst(seed: int) -> Trace:
-    """120 frames within 30 ms, most of them in a third of that, for three executors and two rungs: for a picture."""
+    """150 frames within 30 ms, most of them in a third of that, for three executors and two rungs: for a picture."""
     rng = np.random.default_rng(seed)
     endpoints = pool(endpoints=3, executors=1)
-    arrivals = np.sort(np.concatenate([rng.uniform(0, 30e-3, 30), rng.uniform(5e-3, 13e-3, 90)]))
+    arrivals = np.sort(np.concatenate([rng.uniform(0, 30e-3, 30), rng.uniform(5e-3, 13e-3, 120)]))
     # Short budgets on the whole, or all could be answered late enough.
-    budgets = np.where(np.arange(120) % 4, 0.6, 1.0) * BUDGETS[0]
-    clients = rng.integers(12, size=120)
-    return Trace("burst", "a burst", endpoints, arrivals, budgets, clients, np.zeros(120, np.int64), LADDER[:2])
+    budgets = np.where(np.arange(150) % 4, 0.6, 1.0) * BUDGETS[0]
+    clients = rng.integers(12, size=150)
+    return Trace("burst", "a burst", endpoints, arrivals, budgets, clients, np.zeros(150, np.int64), LADDER[:2])
 
 
 TRACES: Sequence[Callable[[int, int], Trace]] = (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 
-from service.scheduling.jobs import Batch, Job, Work
+from service.scheduling.jobs import Batch, Job, Span, Work
 
 
 class Endpoint:
@@ -28,16 +29,18 @@ class Endpoint:
 class Executor:
     """Runs one batch at a time, and has a plan of those that wait for it, the most urgent first."""
 
-    __slots__ = ("end", "endpoint", "free_at", "gone", "plan", "running", "version")
+    __slots__ = ("doubt", "end", "endpoint", "free_at", "gone", "plan", "running", "version")
 
     def __init__(self, endpoint: Endpoint, now: float) -> None:
         self.endpoint = endpoint
         self.running: Batch | None = None
         self.free_at = now
-        """When the running batch is expected to be done."""
+        """When the running batch is done, as a rule."""
+        self.doubt = 0.0
+        """About that; see `Span`."""
         self.plan: list[Batch] = []
         self.end = now
-        """When the plan is expected to be done."""
+        """When the plan is done, as a rule."""
         self.version = 0
         self.gone = False
 
@@ -53,15 +56,16 @@ class Executor:
         """Frames of a batch."""
         return self.endpoint.variants[work.variant]
 
-    def with_batch(self, job: Job, seconds: float, now: float) -> tuple[float, int] | None:
-        """When a batch of this frame alone would be done, and its place in the plan; None if another would be late.
+    def with_batch(self, job: Job | Batch, span: Span, now: float) -> tuple[float, int] | None:
+        """When a batch of its own would surely be done, and its place in the plan; None if another were late.
 
         Args:
-            job: the frame.
-            seconds: to set aside for it.
+            job: the frame, or the batch itself.
+            span: to set aside for it.
             now: the time.
         """
         finish = self.free_at if self.free_at > now else now
+        doubt = self.doubt
         due = job.due
         mine = 0.0
         position = 0
@@ -69,35 +73,43 @@ class Executor:
             if not mine:
                 if each.due <= due:
                     finish += each.seconds
+                    doubt += each.doubt
                     position = index + 1
                     continue
-                finish += seconds
-                mine = finish
+                finish += span.seconds
+                doubt += span.doubt
+                mine = finish + math.sqrt(doubt)
             finish += each.seconds
-            if finish > each.deadline:
+            doubt += each.doubt
+            if finish + math.sqrt(doubt) > each.deadline:
                 return None
-        return (mine or finish + seconds), position
+        return (mine or finish + span.seconds + math.sqrt(doubt + span.doubt)), position
 
-    def with_frame(self, batch: Batch, job: Job, seconds: float, now: float) -> float | None:
-        """When a batch of the plan would be done with this frame in it; None if anybody would be late.
+    def with_frame(self, batch: Batch, job: Job, span: Span, now: float) -> float | None:
+        """When a batch of the plan would surely be done with this frame in it; None if anybody would be late.
 
         Args:
             batch: one of the plan.
             job: the frame.
-            seconds: to set aside for that batch then.
+            span: to set aside for that batch then.
             now: the time.
         """
         finish = self.free_at if self.free_at > now else now
-        mine = 0.0
+        doubt = self.doubt
+        # A frame more urgent than those in the batch takes it past others.
+        due = min(batch.due, job.due)
+        mine = None
         for each in self.plan:
-            if each is batch:
-                finish += seconds
-                if finish > batch.deadline or finish > job.deadline:
+            if mine is None and (each is batch or each.due > due):
+                finish += span.seconds
+                doubt += span.doubt
+                mine = finish + math.sqrt(doubt)
+                if mine > batch.deadline or mine > job.deadline:
                     return None
-                mine = finish
-            else:
+            if each is not batch:
                 finish += each.seconds
-                if mine and finish > each.deadline:
+                doubt += each.doubt
+                if mine is not None and finish + math.sqrt(doubt) > each.deadline:
                     return None
         return mine
 
@@ -150,11 +162,12 @@ class Executors:
         return (each.executors[0] for each in self.endpoints.values() if work.variant in each.variants)
 
     def began(self, executor: Executor, batch: Batch, now: float) -> None:
-        """It runs a batch, which takes the seconds set aside for it."""
+        """It runs a batch, which takes the time set aside for it."""
         batch.executor = executor
         batch.began = now
         executor.running = batch
         executor.free_at = now + batch.seconds
+        executor.doubt = batch.doubt
         self.idle.pop(executor, None)
         self.changed(executor, now)
 
@@ -164,6 +177,7 @@ class Executors:
         if executor.gone:
             return
         executor.free_at = now
+        executor.doubt = 0.0
         self.idle[executor] = None
         self.ready.append(executor)
         self.changed(executor, now)
@@ -181,17 +195,21 @@ class Executors:
             self.loaded.pop(executor, None)
         self._push(executor)
 
-    def soonest(self, count: int) -> list[Executor]:
-        """Those whose plans end soonest."""
-        found: list[tuple[float, int, int, Executor]] = []
+    def soonest(self, count: int, job: Job, work: Work) -> list[Executor]:
+        """Of those that may run a network for a frame, those whose plans end soonest."""
+        found: list[Executor] = []
+        seen: list[tuple[float, int, int, Executor]] = []
         heap = self._soonest
         while heap and len(found) < count:
             entry = heapq.heappop(heap)
-            if entry[2] == entry[3].version and not entry[3].gone:
-                found.append(entry)
-        for entry in found:
+            executor = entry[3]
+            if entry[2] == executor.version and not executor.gone:
+                seen.append(entry)
+                if executor.serves(job, work):
+                    found.append(executor)
+        for entry in seen:
             heapq.heappush(heap, entry)
-        return [entry[3] for entry in found]
+        return found
 
     def _push(self, executor: Executor) -> None:
         if len(self._soonest) > 64 + 8 * self.count:

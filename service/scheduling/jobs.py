@@ -81,10 +81,20 @@ class Job:
         return self.deadline - (1 - share) * max(0.0, self.deadline - self.arrival - alone)
 
 
+class Span(NamedTuple):
+    """The time of a batch in a plan."""
+
+    seconds: float
+    """That it takes as a rule."""
+    doubt: float = 0.0
+    """The square of what it may take longer. Batches that run one after the other seldom all do: the root of the sum of
+    their doubts is what to allow for them together."""
+
+
 class Batch:
     """Frames that are, or will be, inferred together; their memory lies side by side in this order."""
 
-    __slots__ = ("began", "deadline", "due", "executor", "jobs", "seconds", "work")
+    __slots__ = ("began", "deadline", "doubt", "due", "executor", "jobs", "left_with", "seconds", "work")
 
     def __init__(self, work: Work, jobs: list[Job]) -> None:
         self.work = work
@@ -92,6 +102,10 @@ class Batch:
         self.executor: Executor | None = None
         self.seconds = 0.0
         """Set aside for it in its executor's plan."""
+        self.doubt = 0.0
+        """Whether they are enough; see `Span`."""
+        self.left_with = 0
+        """Frames that it had when it was last left to another executor."""
         self.began = 0.0
         self.due = 0.0
         self.deadline = 0.0

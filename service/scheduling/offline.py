@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 
 from service.scheduling.executors import Executor
@@ -25,8 +26,8 @@ class OfflineQueue:
     def __init__(self, sizes: BatchSizes) -> None:
         self._sizes = sizes
         self._batches: list[Batch] = []
-        self._live_at = -math.inf
-        self._live_can_wait = math.inf
+        self._live: deque[tuple[float, float]] = deque()
+        """When live frames came, and how long each could wait; but none that came before one that could wait less."""
 
     def __len__(self) -> int:
         """How many batches wait."""
@@ -38,15 +39,22 @@ class OfflineQueue:
             yield from batch.jobs
 
     @property
-    def unhindered_at(self) -> float:
-        """When no live frame has come for long enough to be left out of account."""
-        return self._live_at + LIVE_MEMORY_S
+    def less_hindered_at(self) -> float | None:
+        """When the live frame that could wait least came so long ago that it is left out of account."""
+        return self._live[0][0] + LIVE_MEMORY_S if self._live else None
 
     def live_came(self, can_wait: float, now: float) -> None:
         """A live frame has come, which could wait so many seconds for an executor."""
-        if can_wait <= self._live_can_wait or now > self.unhindered_at:
-            self._live_can_wait = can_wait
-        self._live_at = now
+        while self._live and self._live[-1][1] >= can_wait:
+            self._live.pop()
+        self._live.append((now, can_wait))
+
+    def forget(self, now: float) -> bool:
+        """Leave out of account who came too long ago; returns whether there was anybody."""
+        before = len(self._live)
+        while self._live and now >= self._live[0][0] + LIVE_MEMORY_S:
+            self._live.popleft()
+        return len(self._live) < before
 
     def add(self, job: Job, most: int) -> None:
         """One more frame; in a batch of the last one's if they lie side by side and that has not `most` yet."""
@@ -67,14 +75,22 @@ class OfflineQueue:
         assert batch is not None
         self._exchange(self._batches.index(batch), batch.without([job]))
 
+    def has_for(self, executor: Executor, now: float) -> bool:
+        """Whether there is anything that an idle executor may begin."""
+        return any(
+            executor.serves(batch.jobs[0], batch.work)
+            and self._frames(executor, batch)
+            and now + self._sizes.seconds(executor.endpoint, batch.work, 1) <= batch.deadline
+            for batch in self._batches
+        )
+
     def next(self, executor: Executor, now: float) -> tuple[Batch | None, list[Job]]:
         """Take what an idle executor is to begin.
 
         Returns:
             The batch, or None; and frames that would be late and are given up.
         """
-        if now > self.unhindered_at:
-            self._live_can_wait = math.inf
+        self.forget(now)
         dropped: list[Job] = []
         index = 0
         while index < len(self._batches):
@@ -97,7 +113,8 @@ class OfflineQueue:
     def _frames(self, executor: Executor, batch: Batch) -> int:
         """How many of a batch an executor may begin now."""
         frames = min(len(batch.jobs), executor.most(batch.work))
-        while frames and self._sizes.seconds(executor.endpoint, batch.work, frames) > self._live_can_wait:
+        can_wait = self._live[0][1] if self._live else math.inf
+        while frames and self._sizes.seconds(executor.endpoint, batch.work, frames) > can_wait:
             frames -= 1
         return frames
 

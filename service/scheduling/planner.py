@@ -79,6 +79,7 @@ class Planner:
         else:
             orphans = self._remove(endpoint)
             self._executors.add(endpoint, executors, variants, now)
+        self._sizes.forget()
         return self._replace_all(orphans, now)
 
     def leave(self, endpoint: str, now: float) -> list[Job]:
@@ -88,13 +89,14 @@ class Planner:
         """
         orphans = self._remove(endpoint)
         self._clock.forget(endpoint)
+        self._sizes.forget()
         return self._replace_all(orphans, now)
 
     def offer(self, job: Job, now: float) -> Verdict:
         """Accept a frame into the plan, or refuse it."""
         if job.priority is Priority.OFFLINE:
             return self._offer_offline(job, now)
-        greedy = self._shares.ask(job.client, self._sizes.asked(job.choices[0], now), now)
+        greedy = self._shares.ask(job.client, self._sizes.asked(job.choices[0], job.deadline - job.arrival, now), now)
         rungs = len(job.choices)
         for rung, work in enumerate(job.choices):
             share = (rung + 1) / rungs
@@ -108,7 +110,7 @@ class Planner:
                 alone = self._sizes.seconds(job.batch.executor.endpoint, work, 1)
                 self._offline.live_came(job.deadline - job.arrival - alone, now)
                 return Verdict(True, finish)
-        return self._refusal(job, now)
+        return self._refusal(job, job.choices, now)
 
     def start(self, now: float) -> tuple[list[Batch], list[Job]]:
         """Begin what can begin now; to be called after every other call, as soon as the offered frames are in place.
@@ -118,14 +120,21 @@ class Planner:
             would be late, which are not run.
         """
         begun: list[Batch] = []
-        ready, self._executors.ready = self._executors.ready, []
-        for executor in ready:
-            if executor.running is None and not executor.gone:
+        if self._offline.forget(now) and self._offline:
+            self._executors.ready.extend(self._executors.idle)
+        while self._executors.ready:
+            ready, self._executors.ready = dict.fromkeys(self._executors.ready), []
+            # Those that have a plan first: what they leave, others may take.
+            for executor in sorted(ready, key=lambda executor: not executor.plan):
+                if executor.running is not None or executor.gone:
+                    continue
                 batch = self._next(executor, now)
                 if batch is not None:
-                    batch.seconds = self._sizes.seconds(executor.endpoint, batch.work, len(batch.jobs))
+                    batch.seconds, batch.doubt = self._sizes.span(executor.endpoint, batch.work, len(batch.jobs))
                     self._executors.began(executor, batch, now)
                     begun.append(batch)
+                    if executor.plan:
+                        self._executors.ready.extend(self._executors.idle)
         dropped, self._dropped = self._dropped, []
         return begun, dropped
 
@@ -175,7 +184,7 @@ class Planner:
 
     def wake_at(self) -> float | None:
         """When `start` is to be called if nothing happens before: offline frames may begin then."""
-        return self._offline.unhindered_at if self._offline and self._executors.idle else None
+        return self._offline.less_hindered_at if self._offline and self._executors.idle else None
 
     # Accepting.
 
@@ -202,9 +211,7 @@ class Planner:
         best: Executor | None = None
         best_finish = math.inf
         position = 0
-        for executor in self._executors.soonest(_CANDIDATES):
-            if not executor.serves(job, work):
-                continue
+        for executor in self._executors.soonest(_CANDIDATES, job, work):
             found = executor.with_batch(job, self._sizes.set_aside(executor.endpoint, work, 1), now)
             if found is None or found[0] >= best_finish:
                 continue
@@ -227,8 +234,8 @@ class Planner:
         if not executor.serves(job, work):
             return None
         frames = len(batch.jobs) + 1
-        seconds = self._sizes.set_aside(executor.endpoint, work, frames)
-        finish = executor.with_frame(batch, job, seconds, now)
+        span = self._sizes.set_aside(executor.endpoint, work, frames)
+        finish = executor.with_frame(batch, job, span, now)
         if finish is None or finish > job.limit(share, self._sizes.seconds(executor.endpoint, work, 1)):
             return None
         if not job.lie_after(batch.jobs[-1]):
@@ -236,7 +243,7 @@ class Planner:
         due = batch.due
         batch.add(job)
         job.work = work
-        batch.seconds = seconds
+        batch.seconds, batch.doubt = span
         if batch.due < due:
             executor.order()
         if frames >= executor.most(work):
@@ -247,22 +254,29 @@ class Planner:
     def _offer_offline(self, job: Job, now: float) -> Verdict:
         work = job.work = job.choices[0]
         serving = [executor for executor in self._executors.serving(work) if executor.serves(job, work)]
-        alone = min((self._sizes.seconds(executor.endpoint, work, 1) for executor in serving), default=math.inf)
-        if now + alone > job.deadline or not serving:
-            return self._refusal(job, now)
+        if not serving or now + self._alone(job, work) > job.deadline:
+            return self._refusal(job, [work], now)
         self._offline.add(job, max(executor.most(work) for executor in serving))
         self._executors.ready.extend(self._executors.idle)
         return Verdict(True, math.inf)
 
-    def _refusal(self, job: Job, now: float) -> Verdict:
-        work = job.choices[-1]
-        alone = min(
-            (self._sizes.seconds(each.endpoint, work, 1) for each in self._executors.serving(work)), default=math.inf
-        )
+    def _refusal(self, job: Job, choices: Sequence[Work], now: float) -> Verdict:
+        alone = finish = math.inf
+        for work in choices:
+            seconds = self._alone(job, work)
+            alone = min(alone, seconds)
+            for executor in self._executors.soonest(1, job, work):
+                finish = min(finish, max(now, executor.end) + seconds)
         if alone == math.inf or job.arrival + alone > job.deadline:
             return Verdict(False, now + alone, None)
-        finish = max(now, *(executor.end for executor in self._executors.soonest(1))) + alone
+        if job.priority is Priority.LIVE:
+            self._offline.live_came(job.deadline - job.arrival - alone, now)
         return Verdict(False, finish, max(alone / 2, finish - job.deadline))
+
+    def _alone(self, job: Job, work: Work) -> float:
+        """What a frame takes where it is done fastest; infinite if it is done nowhere."""
+        serving = (executor for executor in self._executors.serving(work) if executor.serves(job, work))
+        return min((self._sizes.seconds(executor.endpoint, work, 1) for executor in serving), default=math.inf)
 
     # Beginning.
 
@@ -271,14 +285,47 @@ class Planner:
         while executor.plan or self._steal(executor, now):
             batch = executor.plan[0]
             if self._in_time(executor, batch, now):
+                if self._offline and self._put_off(executor, batch, now):
+                    if not executor.plan:
+                        return self._next_offline(executor, now)
+                    continue
                 del executor.plan[0]
                 self._close(batch)
                 return batch
-        if self._offline:
-            batch, dropped = self._offline.next(executor, now)
-            self._dropped += dropped
-            return batch
-        return None
+        return self._next_offline(executor, now)
+
+    def _next_offline(self, executor: Executor, now: float) -> Batch | None:
+        if not self._offline:
+            return None
+        batch, dropped = self._offline.next(executor, now)
+        self._dropped += dropped
+        return batch
+
+    def _put_off(self, executor: Executor, batch: Batch, now: float) -> bool:
+        """Leave a live batch that is soon larger to another executor, so that this one has time for offline frames.
+
+        They take whatever live ones leave of the executors' time, and large batches leave more of it. A live batch is
+        left only to an executor that will surely be done with it in time, however large it becomes, and only if that is
+        free so much later that another frame can be expected to join. If none did the last time, it waits no more.
+        """
+        if not batch.left_with < len(batch.jobs) < executor.most(batch.work):
+            return False
+        if len(executor.plan) == 1 and not self._offline.has_for(executor, now):
+            return False
+        for other in self._executors.soonest(1 + _CANDIDATES, batch.jobs[0], batch.work):
+            if other is executor or other.running is None or other.plan or not other.takes(batch):
+                continue
+            if self._sizes.coming(batch.work, other.end - now) < 1:
+                continue
+            span = self._sizes.span(other.endpoint, batch.work, other.most(batch.work))
+            found = other.with_batch(batch, span, now)
+            if found is not None and found[0] <= batch.due:
+                batch.left_with = len(batch.jobs)
+                del executor.plan[0]
+                self._executors.changed(executor, now)
+                self._put(other, found[1], batch, now)
+                return True
+        return False
 
     def _in_time(self, executor: Executor, batch: Batch, now: float) -> bool:
         """Whether the first batch of a plan may begin; if not, what would be late is taken out of it."""
@@ -298,19 +345,21 @@ class Planner:
         return False
 
     def _steal(self, executor: Executor, now: float) -> bool:
-        """Move the most urgent batch of the most loaded executor to one that is idle."""
-        victim = None
+        """Move the most urgent batch that it takes in time, of the most loaded executor, to one that is idle."""
+        victim: Executor | None = None
+        batch: Batch | None = None
         for other in itertools.islice(self._executors.loaded, _VICTIMS):
-            if other is executor or other.running is None:
+            if other is executor or other.running is None or (victim and other.end <= victim.end):
                 continue
-            if executor.takes(other.plan[0]) and (victim is None or other.end > victim.end):
-                victim = other
-        if victim is None:
+            for each in other.plan:
+                if executor.takes(each) and (
+                    now + self._sizes.seconds(executor.endpoint, each.work, len(each.jobs)) <= each.deadline
+                ):
+                    victim, batch = other, each
+                    break
+        if victim is None or batch is None:
             return False
-        batch = victim.plan[0]
-        if now + self._sizes.seconds(executor.endpoint, batch.work, len(batch.jobs)) > batch.deadline:
-            return False
-        del victim.plan[0]
+        victim.plan.remove(batch)
         self._close(batch)
         self._executors.changed(victim, now)
         self._put(executor, 0, batch, now)
@@ -321,10 +370,12 @@ class Planner:
     def _put(self, executor: Executor, position: int, batch: Batch, now: float) -> None:
         """Have a batch wait for an executor."""
         batch.executor = executor
-        batch.seconds = self._sizes.set_aside(executor.endpoint, batch.work, len(batch.jobs))
+        batch.seconds, batch.doubt = self._sizes.set_aside(executor.endpoint, batch.work, len(batch.jobs))
         executor.plan.insert(position, batch)
         if len(batch.jobs) < executor.most(batch.work):
             self._open.setdefault(batch.work, {})[batch] = None
+        else:
+            self._close(batch)
         if executor.running is None:
             self._executors.ready.append(executor)
         self._executors.changed(executor, now)
@@ -347,9 +398,11 @@ class Planner:
         executor.plan[index : index + 1] = pieces
         for piece in pieces:
             piece.executor = executor
-            piece.seconds = self._sizes.set_aside(executor.endpoint, piece.work, len(piece.jobs))
+            piece.seconds, piece.doubt = self._sizes.set_aside(executor.endpoint, piece.work, len(piece.jobs))
         executor.order()
         self._executors.changed(executor, executor.free_at)
+        # A piece may be small enough for those that could not take the whole.
+        self._executors.ready.extend(self._executors.idle)
 
     def _exchange_variants(self, endpoint: Endpoint, variants: Mapping[str, int], now: float) -> list[Job]:
         """Executors go on with what they run; returns the frames that wait for what the endpoint no longer has."""

@@ -18,7 +18,7 @@ from benchmark.scheduling.bound import most_in_time, work_until
 from benchmark.scheduling.command import POLICIES, Effort, simulate, write
 from benchmark.scheduling.measures import fair_shares, jain, measure
 from benchmark.scheduling.ours import Ours
-from benchmark.scheduling.report import LABELS, as_bars, as_spans, beats, summary
+from benchmark.scheduling.report import LABELS, as_bars, as_spans, beats, cut_at_end, summary
 from benchmark.scheduling.simulator import ANSWERED, DROPPED, OPEN, REFUSED, Policy, PolicyError, Result, Run, World
 from benchmark.scheduling.traces import LADDER, QUALITY, TRACES, Cost, Endpoint, Outage, Trace, burst, capacity, poisson
 
@@ -234,20 +234,33 @@ class Reckless(Recorder):
         return [SimpleNamespace(endpoint="gpu", work=job.choices[0], jobs=chosen) for job in chosen[:1]], []
 
 
-def test_a_lane_for_each_layout_and_a_slot_for_each_accepted_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_frame_is_offered_and_what_is_refused_takes_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmark.scheduling.ours.Planner", Recorder)
-    layouts = np.array([0, 1, 0, 0, 1])
-    given = trace([0.0, 0.1, 0.2, 0.3, 0.4], [9.0, 9.0, np.inf, 9.0, 9.0], layouts=layouts)
+    given = trace([0.0, 0.1, 0.2, 0.3, 0.4], [9.0, 9.0, np.inf, 9.0, 9.0], layouts=np.array([0, 1, 0, 0, 1]))
     result = World(given, Ours).run()
     # The second and the fourth are refused.
-    assert [job.slot for job in Recorder.jobs] == [0, 0, 1, 2, 0]
+    assert [job.room is None for job in Recorder.jobs] == [False, True, False, True, False]
     assert [job.priority for job in Recorder.jobs] == [0, 0, 1, 0, 0]
     assert result.state.tolist() == [DROPPED, REFUSED, DROPPED, REFUSED, DROPPED]
 
 
+def test_a_batch_has_room_to_grow_to_its_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmark.scheduling.ours.Planner", Recorder)
+    World(trace([0.0] * 13), Ours).run()
+    accepted = Recorder.jobs[::2]
+    first, fresh = accepted[0], Recorder.jobs[1::2]
+    # Those that are offered no batch have each a room of their own, and no neighbours.
+    assert not accepted[1].lie_after(first)
+    line = [first, *fresh[:3]]
+    assert [after.lie_after(before) for before, after in pairwise(line)] == [True, True, True]
+    assert not fresh[4].lie_after(first)
+    assert not fresh[4].lie_after(line[-1])
+    assert line[1].lie_after(first)
+
+
 def test_only_neighbours_may_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmark.scheduling.ours.Planner", Reckless)
-    with pytest.raises(PolicyError, match=r"slots \[0, 2\]"):
+    with pytest.raises(PolicyError, match="frames 0 and 2"):
         World(trace([0.0, 0.1, 0.2]), Ours).run()
 
 
@@ -321,6 +334,14 @@ def test_fates_and_rates() -> None:
 def test_beaten_by_one_frame_is_beaten() -> None:
     assert beats({"ours": {"goodput": 0.5}, "fifo": {"goodput": 0.5}})
     assert not beats({"ours": {"goodput": 0.5}, "fifo": {"goodput": 0.50001}})
+
+
+def test_but_not_by_what_the_end_of_a_trace_cuts_off() -> None:
+    assert cut_at_end(trace([0.0] * 100)) == 0
+    offline = trace([0.0] * 100, np.inf)
+    assert cut_at_end(offline) == pytest.approx(4 / 100)
+    assert beats({"ours": {"goodput": 0.5}, "fifo": {"goodput": 0.53}}, cut_at_end(offline))
+    assert not beats({"ours": {"goodput": 0.5}, "fifo": {"goodput": 0.55}}, cut_at_end(offline))
 
 
 # -- the report --------------------------------------------------------------------------------------------------------
