@@ -24,8 +24,9 @@ def most_in_time(trace: Trace) -> float:
     maximum matching. Parts must be credited: earliest deadline first that counts whole frames only is not optimal when
     frames arrive over time, so it would be no bound.
 
-    Frames whose budget is below the shortest batch of one can be answered by nobody and are left out. Outages lower the
-    server's rate; time is measured in the work that it could have done, which makes its rate one.
+    Frames whose budget is below the shortest batch of one can be answered by nobody and are left out; offline frames
+    can always be answered, later. Outages lower the server's rate; time is measured in the work that it could have
+    done, which makes its rate one.
     """
     fastest = float(trace.factors.min())
     shortest = fastest * min(
@@ -35,10 +36,10 @@ def most_in_time(trace: Trace) -> float:
         if variant in endpoint.costs
     )
     judged = trace.judged
-    possible = judged - trace.arrivals >= shortest
+    possible = (judged - trace.arrivals >= shortest) & ~trace.offline
     release = work_until(trace, trace.arrivals[possible]) / fastest
     due = work_until(trace, judged[possible]) / fastest
-    return _served(release.tolist(), due.tolist())
+    return _served(release.tolist(), due.tolist()) + int(trace.offline.sum())
 
 
 def work_until(trace: Trace, moments: Times) -> Times:

@@ -37,12 +37,9 @@ def measure(trace: Trace, result: Result) -> dict[str, Any]:
     answered = result.state == ANSWERED
     # Comparisons with NaN, where there was no answer, are false.
     in_time = result.answered <= trace.judged
-    # Without a deadline nothing is late; what came after the trace's end merely does not count.
-    after_end = answered & ~in_time & trace.offline
     fates = {
         "in_time": int(in_time.sum()),
-        "late": int((answered & ~in_time & ~trace.offline).sum()),
-        "after_end": int(after_end.sum()),
+        "late": int((answered & ~in_time).sum()),
         "dropped": int((result.state == DROPPED).sum()),
         "refused": int((result.state == REFUSED).sum()),
     }
@@ -52,6 +49,9 @@ def measure(trace: Trace, result: Result) -> dict[str, Any]:
     demands = np.bincount(trace.clients).astype(float)
     given = np.bincount(trace.clients[in_time], minlength=len(demands)).astype(float)
     asked = demands > 0
+    live = in_time & ~trace.offline
+    waited = (result.answered - trace.arrivals)[live]
+    by_end = result.answered[trace.offline] <= trace.end
     total = float(work_until(trace, np.array([trace.end]))[0])
     return {
         "fates": fates,
@@ -60,6 +60,8 @@ def measure(trace: Trace, result: Result) -> dict[str, Any]:
         "refused": fates["refused"] / offered,
         "quality": float(quality.mean()) if len(quality) else None,
         "fairness": jain(given[asked] / fair_shares(demands[asked], total)),
+        "live_p50_ms": round(1000 * float(np.median(waited)), 3) if len(waited) else None,
+        "offline_by_end": float(by_end.mean()) if len(by_end) else None,
         "mean_batch": int(answered.sum()) / result.batches if result.batches else None,
         "frames_per_wall_s": round(offered / result.wall_s),
     }

@@ -108,8 +108,8 @@ class Trace:
 
     @property
     def judged(self) -> Times:
-        """What an answer must meet to count: the deadline, and for offline frames the trace's end."""
-        return np.where(np.isinf(self.budgets), self.end, self.deadlines) + TOLERANCE
+        """What an answer must meet to be in time; an offline frame is whenever it is answered."""
+        return self.deadlines + TOLERANCE
 
     @property
     def offline(self) -> NDArray[np.bool_]:

@@ -56,11 +56,11 @@ class Executor:
         """Frames of a batch."""
         return self.endpoint.variants[work.variant]
 
-    def with_batch(self, job: Job | Batch, span: Span, now: float) -> tuple[float, int] | None:
+    def with_batch(self, job: Job, span: Span, now: float) -> tuple[float, int] | None:
         """When a batch of its own would surely be done, and its place in the plan; None if another were late.
 
         Args:
-            job: the frame, or the batch itself.
+            job: the frame.
             span: to set aside for it.
             now: the time.
         """
@@ -96,21 +96,24 @@ class Executor:
         """
         finish = self.free_at if self.free_at > now else now
         doubt = self.doubt
-        # A frame more urgent than those in the batch takes it past others.
-        due = min(batch.due, job.due)
-        mine = None
+        mine = 0.0
+        passed = math.inf
         for each in self.plan:
-            if mine is None and (each is batch or each.due > due):
+            if each is batch:
                 finish += span.seconds
                 doubt += span.doubt
                 mine = finish + math.sqrt(doubt)
-                if mine > batch.deadline or mine > job.deadline:
+                if mine > batch.deadline or mine > job.deadline or mine > passed:
                     return None
-            if each is not batch:
+            else:
                 finish += each.seconds
                 doubt += each.doubt
-                if mine is not None and finish + math.sqrt(doubt) > each.deadline:
-                    return None
+                if mine:
+                    if finish + math.sqrt(doubt) > each.deadline:
+                        return None
+                elif each.due > job.due and each.deadline < passed:
+                    # The frame would take its batch past this one, which would be done last of them.
+                    passed = each.deadline
         return mine
 
     def order(self) -> None:

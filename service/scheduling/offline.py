@@ -75,15 +75,6 @@ class OfflineQueue:
         assert batch is not None
         self._exchange(self._batches.index(batch), batch.without([job]))
 
-    def has_for(self, executor: Executor, now: float) -> bool:
-        """Whether there is anything that an idle executor may begin."""
-        return any(
-            executor.serves(batch.jobs[0], batch.work)
-            and self._frames(executor, batch)
-            and now + self._sizes.seconds(executor.endpoint, batch.work, 1) <= batch.deadline
-            for batch in self._batches
-        )
-
     def next(self, executor: Executor, now: float) -> tuple[Batch | None, list[Job]]:
         """Take what an idle executor is to begin.
 

@@ -285,47 +285,14 @@ class Planner:
         while executor.plan or self._steal(executor, now):
             batch = executor.plan[0]
             if self._in_time(executor, batch, now):
-                if self._offline and self._put_off(executor, batch, now):
-                    if not executor.plan:
-                        return self._next_offline(executor, now)
-                    continue
                 del executor.plan[0]
                 self._close(batch)
                 return batch
-        return self._next_offline(executor, now)
-
-    def _next_offline(self, executor: Executor, now: float) -> Batch | None:
         if not self._offline:
             return None
         batch, dropped = self._offline.next(executor, now)
         self._dropped += dropped
         return batch
-
-    def _put_off(self, executor: Executor, batch: Batch, now: float) -> bool:
-        """Leave a live batch that is soon larger to another executor, so that this one has time for offline frames.
-
-        They take whatever live ones leave of the executors' time, and large batches leave more of it. A live batch is
-        left only to an executor that will surely be done with it in time, however large it becomes, and only if that is
-        free so much later that another frame can be expected to join. If none did the last time, it waits no more.
-        """
-        if not batch.left_with < len(batch.jobs) < executor.most(batch.work):
-            return False
-        if len(executor.plan) == 1 and not self._offline.has_for(executor, now):
-            return False
-        for other in self._executors.soonest(1 + _CANDIDATES, batch.jobs[0], batch.work):
-            if other is executor or other.running is None or other.plan or not other.takes(batch):
-                continue
-            if self._sizes.coming(batch.work, other.end - now) < 1:
-                continue
-            span = self._sizes.span(other.endpoint, batch.work, other.most(batch.work))
-            found = other.with_batch(batch, span, now)
-            if found is not None and found[0] <= batch.due:
-                batch.left_with = len(batch.jobs)
-                del executor.plan[0]
-                self._executors.changed(executor, now)
-                self._put(other, found[1], batch, now)
-                return True
-        return False
 
     def _in_time(self, executor: Executor, batch: Batch, now: float) -> bool:
         """Whether the first batch of a plan may begin; if not, what would be late is taken out of it."""

@@ -41,8 +41,6 @@ class BatchSizes:
         self._demand_at = 0.0
         self._memory = self._short_memory = 0.0
         """Seconds in which they decay."""
-        self._works: dict[Work, float] = {}
-        """The same by work."""
         self._budgets: dict[int, float] = {}
         """The same by the frames' budgets, in steps."""
         self._steps: list[int] = []
@@ -91,15 +89,7 @@ class BatchSizes:
         self._demand_at = now
         step = math.floor(math.log(max(can_wait, _SHORTEST), _STEP)) if can_wait < math.inf else _NEVER
         self._budgets[step] = self._budgets.get(step, 0.0) + cost
-        self._works[work] = self._works.get(work, 0.0) + cost
         return cost
-
-    def coming(self, work: Work, seconds: float) -> float:
-        """How many of its frames to expect within so many seconds, going by those of late."""
-        cost, total = self.cost(work), sum(self._works.values())
-        if not cost or not total:
-            return 0.0
-        return self._demand * (self._works.get(work, 0.0) / total) * seconds / (self._memory * cost)
 
     def cost(self, work: Work) -> float:
         """Executor-seconds of a frame, in a full batch, on the average of the executors that have the network."""
@@ -164,7 +154,6 @@ class BatchSizes:
         each = cost / max(1, self._executors.count)
         self._memory = max(_MEMORY_S, _MEMORY * each)
         self._short_memory = min(self._memory, max(_SUDDEN_S, _MEMORY * each))
-        self._works = {work: 0.9 * of_work for work, of_work in self._works.items() if of_work > 1e-6}
         self._budgets = {step: 0.9 * of_step for step, of_step in self._budgets.items() if of_step > 1e-6}
         self._steps = sorted(self._budgets)
         total = sum(self._budgets.values())

@@ -38,7 +38,7 @@ servers = st.builds(
     Server, st.integers(1, 3), st.dictionaries(st.sampled_from(NETWORKS), costs, min_size=1, max_size=3)
 )
 ladders = st.lists(st.sampled_from(NETWORKS), min_size=1, max_size=3, unique=True)
-budgets = st.one_of(st.integers(1, 600).map(lambda ticks: ticks * TICK), st.just(NEVER))
+budgets = st.one_of(st.integers(1, 600), st.integers(600, 3000), st.just(NEVER)).map(lambda ticks: ticks * TICK)
 offers = st.tuples(
     ladders,
     budgets,
@@ -64,6 +64,7 @@ class Calm(RuleBasedStateMachine):
         self.refused_by: dict[Frame, set[str]] = {}
         """Endpoints that have failed on a frame."""
         self.slots = [0, 0]
+        self.settled = True
         self.could_wait: list[tuple[float, float]] = []
         """When live frames came, and how long each could wait."""
 
@@ -131,6 +132,7 @@ class Calm(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """Begin what begins, and look at all of it."""
+        self.settled = False
         begun, dropped = self.planner.start(self.now)
         for batch in begun:
             self.begin(batch)
@@ -142,6 +144,7 @@ class Calm(RuleBasedStateMachine):
         self.nobody_idles()
         wake_at = self.planner.wake_at()
         assert wake_at is None or wake_at > self.now
+        self.settled = True
 
     def begin(self, batch: Batch) -> None:
         note(f"{self.now / TICK:g}: {batch.endpoint} begins {batch.work.variant} of {batch.jobs}")
@@ -257,6 +260,8 @@ class Calm(RuleBasedStateMachine):
         assert set(running) == {frame for frame in self.frames if frame.fate == "running"}
 
     def teardown(self) -> None:
+        if not self.settled:
+            return  # it has failed already
         while self.running or self.planner.wake_at() is not None:
             self.pass_time(self.next_event())
         left = [frame for frame in self.frames if frame.fate in {"new", "waiting", "running"}]
