@@ -57,13 +57,13 @@ class Effort:
     """To measure the simulation's speed with."""
 
 
-QUICK = Effort(frames=6_000, load_frames=3_000, million=50_000)
+QUICK = Effort(frames=15_000, load_frames=4_000, million=50_000)
 FULL = Effort(frames=60_000, load_frames=20_000, million=_MILLION)
 
 
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer frames: under half a minute.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer frames: about a minute.")] = False,
     frames: Annotated[int, typer.Option(min=0, help="In each trace; 0: as many as --quick says, or not.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the traces: the same one, the same numbers.")] = 1,
     output: Annotated[Path, typer.Option(help="The folder where scheduling.json, .md and .svg go.")] = ROOT

@@ -27,6 +27,7 @@ from service.scheduling.sizes import BatchSizes
 
 _CANDIDATES = 3
 _VICTIMS = 8
+_GREEDY = 0.35  # of the time that it may wait is what a client may who has had more than his share
 
 
 class Planner:
@@ -101,7 +102,7 @@ class Planner:
         for rung, work in enumerate(job.choices):
             share = (rung + 1) / rungs
             if greedy and (rungs == 1 or share < 1):
-                share = 0.0
+                share *= _GREEDY
             finish = self._place(job, work, share, now)
             if finish is not None:
                 self._shares.give(job.client, self._sizes.cost(work))

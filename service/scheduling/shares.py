@@ -12,7 +12,7 @@ from collections.abc import Hashable
 _EVERY_S = 0.1
 _DECAY = 0.8  # of what is remembered, in every such time
 _SCARCE = 1.05  # asked over given, above which there is too little
-_TOLERANCE = 1.25  # over the level, before it is called too much
+_TOLERANCE = 1.05  # over the level, before it is called too much
 _GRACE = 3.0  # and so many frames
 
 

@@ -192,6 +192,21 @@ def test_a_greedy_client_is_held_to_its_share_and_the_others_are_not() -> None:
     assert sum(accepted.values()) > 190, "what the others leave is his"
 
 
+def test_one_modest_client_beside_a_greedy_one_has_most_of_what_it_wants() -> None:
+    scene = Scene(a=ALONE)
+    accepted = {"greedy": 0, "modest": 0}
+    for at in range(6000):
+        if scene.begun and ticks(at) >= scene.begun[0].began + scene.begun[0].seconds:
+            scene.finish(at)
+        for client in ["greedy", *(["modest"] if at % 40 == 7 else [])]:
+            frame = scene.offer(45, at=at, client=client)
+            scene.start(at)
+            accepted[client] += at >= 2000 and scene.verdicts[frame].accepted
+    # 400 frames can be done in this time; it wants 100.
+    assert accepted["modest"] >= 60
+    assert sum(accepted.values()) > 380, "what it leaves is the other's"
+
+
 # -- stealing and dropping ---------------------------------------------------------------------------------------------
 
 
