@@ -101,7 +101,7 @@ class Calm(RuleBasedStateMachine):
 
     def join(self, name: str, server: Server) -> None:
         self.servers[name] = server
-        self.clock.costs.update({(name, variant): cost for variant, cost in server.costs.items()})
+        self.clock.learn(name, **server.costs)
         self.given_up(self.planner.join(name, server.executors, server.most, self.now), "waiting")
         self.settle()
 
