@@ -218,7 +218,8 @@ class FrameLine:
         except UpscaleError as error:
             self._metrics.frame_failed(caller.method, variant_name, error.code.name)
             if isinstance(error, OverloadedError | BudgetTooSmallError):
-                self._metrics.frame_shed(variant_name, error.reason.lower())
+                seconds = time.perf_counter() - clock.arrival
+                self._metrics.frame_refused(variant_name, error.reason.lower(), seconds)
             raise
         except asyncio.CancelledError:
             self._metrics.frame_failed(caller.method, variant_name, "CANCELLED")
@@ -300,7 +301,7 @@ class FrameLine:
                     answer.view[:] = data
                     data = None
             clock.lap("encode")
-            self._learn_aside(frame, clock)
+            self._learn_aside(frame, job, clock)
             job.slot = None
             return Answer(job.variant, frame.head(), data, batch_frames, clock, slot)
         finally:
@@ -361,10 +362,12 @@ class FrameLine:
             for stage, encoding in _codings(frame)
         )
 
-    def _learn_aside(self, frame: _Frame, clock: StageClock) -> None:
+    def _learn_aside(self, frame: _Frame, job: FrameJob, clock: StageClock) -> None:
         now = time.monotonic()
+        # With the wait for its turn: other frames are copied meanwhile.
+        took = {"decode": clock.seconds["decode"], "encode": now - job.finished_at}
         for stage, encoding in _codings(frame):
-            self._aside.record("", Work(_coding(stage, encoding), frame.layout), 1, clock.seconds[stage], now)
+            self._aside.record("", Work(_coding(stage, encoding), frame.layout), 1, took[stage], now)
 
     async def _with_codec(self, slot: Slot, encoding: int, work: Callable[..., T], *arguments: object) -> T:
         """Run a codec, in a thread where it takes long; the thread holds the slot, for it may outlive the call."""

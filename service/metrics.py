@@ -18,6 +18,8 @@ _FRAME_SECONDS = (
     10,
 )  # fmt: skip
 """Dense around 1/120, 1/60 and 1/30 s, where the budgets are."""
+_REFUSAL_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+"""A client that is refused at once can still do something else: 5 ms is what is promised."""
 _BATCH_FRAMES = (1, 2, 4, 8, 16, 32)
 BUDGETS = {"60fps": 1 / 60, "30fps": 1 / 30}
 """The budgets every frame is held against, in seconds; the label value "request" is the frame's own."""
@@ -74,6 +76,12 @@ class Metrics:
             "out in the queue), cancelled (the caller left), superseded (a session's later frame came). The variant is "
             "empty if none was chosen.",
             ("variant", "reason"),
+            registry=self.registry,
+        )
+        self._refusal_seconds = Histogram(
+            "upscale_refusal_seconds",
+            "Seconds from a frame's arrival to its refusal.",
+            buckets=_REFUSAL_SECONDS,
             registry=self.registry,
         )
         self._stepped_down = Counter(
@@ -192,6 +200,11 @@ class Metrics:
     def frame_shed(self, variant: str, reason: str) -> None:
         """A frame was given up before it was inferred."""
         self._shed.labels(variant, reason).inc()
+
+    def frame_refused(self, variant: str, reason: str, seconds: float) -> None:
+        """A frame was refused so long after it had come."""
+        self.frame_shed(variant, reason)
+        self._refusal_seconds.observe(seconds)
 
     def batch_started(self, variant: str, frames: int) -> None:
         """A batch went to Triton."""

@@ -71,7 +71,7 @@ class FrameJob(Job):
         on_begin: called when it is begun.
     """
 
-    __slots__ = ("_frames", "_left", "colours", "done", "layout", "on_begin", "slot", "variants")
+    __slots__ = ("_frames", "_left", "colours", "done", "finished_at", "layout", "on_begin", "slot", "variants")
 
     def __init__(
         self,
@@ -100,6 +100,7 @@ class FrameJob(Job):
         self.on_begin = on_begin
         self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """The number of frames in its batch, when its answer is there."""
+        self.finished_at = 0.0
         self._frames = frames
         self._left: Slot | None = None
 
@@ -333,8 +334,10 @@ class Scheduler:
         except Exception as error:
             self._failed(batch, error)
         else:
-            self._planner.finish(batch, time.monotonic())
+            now = time.monotonic()
+            self._planner.finish(batch, now)
             for job in jobs:
+                job.finished_at = now
                 if not job.done.done():
                     job.done.set_result(len(jobs))
         finally:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+import urllib.request
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -37,6 +40,8 @@ class Outcome:
     """Of the same frames, as the service told it: from the arrival to the answer's sending."""
     refused_s: list[float] = field(default_factory=list[float])
     """From the moment a frame was sent to its refusal."""
+    refusals: Counter[str] = field(default_factory=Counter[str])
+    """As the service counted them, by the seconds ("+Inf": all) within which they were told."""
     dropped: int = 0
     """Accepted, and given up before they were inferred, for they would have been late."""
     failed: int = 0
@@ -50,11 +55,24 @@ class Outcome:
         self.answered_s += other.answered_s
         self.service_s += other.service_s
         self.refused_s += other.refused_s
+        self.refusals += other.refusals
         self.dropped += other.dropped
         self.failed += other.failed
         self.elapsed_s += other.elapsed_s
         for model, count in other.models.items():
             self.models[model] = self.models.get(model, 0) + count
+
+
+def refusals(metrics: str) -> Counter[str]:
+    """What the service has counted so far; `metrics` is the URL of its page."""
+    with urllib.request.urlopen(metrics) as answer:
+        page = answer.read().decode()
+    return Counter(
+        {
+            most: int(float(count))
+            for most, count in re.findall(r'^upscale_refusal_seconds_bucket{le="([^"]+)"} (\S+)$', page, re.MULTILINE)
+        }
+    )
 
 
 async def capacity(clients: Sequence[AsyncUpscaleClient], wanted: Wanted, at_once: int, seconds: float) -> float:

@@ -9,6 +9,7 @@ the very same classes as the gateway.
     executors   what runs batches, and what each is going to run
     sizes       how large batches must become to keep up with the demand
     offline     frames that nobody waits for
+    feedback    what cannot be known beforehand, learnt from what happens
     planner     puts a frame into a plan, or refuses it; begins batches
     ladder      which networks a session's frames may be answered by
 """

@@ -38,7 +38,7 @@ class Job:
         client: whose it is, for fair shares.
     """
 
-    __slots__ = ("arrival", "batch", "choices", "client", "deadline", "due", "excluded", "priority", "work")
+    __slots__ = ("arrival", "batch", "choices", "client", "deadline", "due", "excluded", "latest", "priority", "work")
 
     def __init__(
         self,
@@ -51,7 +51,10 @@ class Job:
     ) -> None:
         self.choices = choices
         self.arrival = arrival
+        self.latest = deadline
+        """After that the answer is late."""
         self.deadline = deadline
+        """What the plan aims at, which may be sooner."""
         self.due = deadline if deadline < math.inf else arrival + _PATIENCE_S
         """By which it is put in order."""
         self.priority = priority
@@ -94,7 +97,7 @@ class Span(NamedTuple):
 class Batch:
     """Frames that are, or will be, inferred together; their memory lies side by side in this order."""
 
-    __slots__ = ("began", "deadline", "doubt", "due", "executor", "jobs", "left_with", "seconds", "work")
+    __slots__ = ("began", "deadline", "doubt", "due", "executor", "jobs", "latest", "seconds", "work")
 
     def __init__(self, work: Work, jobs: list[Job]) -> None:
         self.work = work
@@ -104,11 +107,10 @@ class Batch:
         """Set aside for it in its executor's plan."""
         self.doubt = 0.0
         """Whether they are enough; see `Span`."""
-        self.left_with = 0
-        """Frames that it had when it was last left to another executor."""
         self.began = 0.0
         self.due = 0.0
         self.deadline = 0.0
+        self.latest = 0.0
         self.measure()
         for job in jobs:
             job.batch = self
@@ -125,6 +127,8 @@ class Batch:
         job.batch = self
         if job.deadline < self.deadline:
             self.deadline = job.deadline
+        if job.latest < self.latest:
+            self.latest = job.latest
         if job.due < self.due:
             self.due = job.due
 
@@ -132,6 +136,7 @@ class Batch:
         """Take the earliest of its frames' deadlines."""
         self.due = min(job.due for job in self.jobs)
         self.deadline = min(job.deadline for job in self.jobs)
+        self.latest = min(job.latest for job in self.jobs)
 
     def without(self, jobs: Sequence[Job]) -> list[Batch]:
         """What is left of it, as batches of frames that still lie side by side."""

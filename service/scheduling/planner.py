@@ -20,12 +20,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from service.scheduling.clock import BatchClock
 from service.scheduling.executors import Endpoint, Executor, Executors
+from service.scheduling.feedback import Feedback
 from service.scheduling.jobs import Batch, Job, Priority, Verdict, Work
 from service.scheduling.offline import OfflineQueue
 from service.scheduling.shares import FairShares
 from service.scheduling.sizes import BatchSizes
 
 _CANDIDATES = 3
+_MAY_BE_LATE = 0.002  # of the batches
+_MAY_BE_REFUSED = 0.003  # of the frames that lesser networks may answer
 _VICTIMS = 8
 _GREEDY = 0.35  # of the time that it may wait is what a client may who has had more than his share
 
@@ -45,6 +48,10 @@ class Planner:
         self._open: dict[Work, dict[Batch, None]] = {}
         """Live batches that wait and have room."""
         self._offline = OfflineQueue(self._sizes)
+        self._margin = Feedback(_MAY_BE_LATE, step=0.02, least=0.0, most=0.5, start=0.0)
+        """Of the time that a frame has, what the plan leaves free: batches were late that should not have been."""
+        self._reserve = Feedback(_MAY_BE_REFUSED, step=0.1, least=0.5, most=6.0, start=1.0)
+        """How much less time is open to better networks, as an exponent: frames were refused even by the least."""
         self._dropped: list[Job] = []
 
     @property
@@ -97,10 +104,13 @@ class Planner:
         """Accept a frame into the plan, or refuse it."""
         if job.priority is Priority.OFFLINE:
             return self._offer_offline(job, now)
-        greedy = self._shares.ask(job.client, self._sizes.asked(job.choices[0], job.deadline - job.arrival, now), now)
+        has = job.latest - job.arrival
+        if has < math.inf:
+            job.deadline = job.latest - self._margin.value * has
+        greedy = self._shares.ask(job.client, self._sizes.asked(job.choices[0], has, now), now)
         rungs = len(job.choices)
         for rung, work in enumerate(job.choices):
-            share = (rung + 1) / rungs
+            share = ((rung + 1) / rungs) ** self._reserve.value
             if greedy and (rungs == 1 or share < 1):
                 share *= _GREEDY
             finish = self._place(job, work, share, now)
@@ -109,9 +119,12 @@ class Planner:
                 assert job.batch is not None
                 assert job.batch.executor is not None
                 alone = self._sizes.seconds(job.batch.executor.endpoint, work, 1)
-                self._offline.live_came(job.deadline - job.arrival - alone, now)
+                self._offline.live_came(has - alone, now)
+                self._learn_reserve(job, refused=False)
                 return Verdict(True, finish)
-        return self._refusal(job, job.choices, now)
+        verdict = self._refusal(job, job.choices, now)
+        self._learn_reserve(job, refused=verdict.retry_after is not None)
+        return verdict
 
     def start(self, now: float) -> tuple[list[Batch], list[Job]]:
         """Begin what can begin now; to be called after every other call, as soon as the offered frames are in place.
@@ -147,6 +160,8 @@ class Planner:
         self._executors.released(batch.executor, now)
         for job in batch.jobs:
             job.batch = None
+        if batch.latest < math.inf:
+            self._margin.tell(now > batch.latest)
 
     def fail(self, batch: Batch, now: float, *, elsewhere: Callable[[Job], bool] = lambda job: True) -> list[Job]:
         """A batch has failed; its frames are planned on other endpoints if there is time.
@@ -198,7 +213,7 @@ class Planner:
             if executor.plan or not executor.serves(job, work):
                 continue
             finish = now + self._sizes.seconds(executor.endpoint, work, 1)
-            if finish <= job.deadline:
+            if finish <= job.latest:
                 self._insert(executor, 0, job, work, now)
                 return finish
         of_work = self._open.get(work)
@@ -268,16 +283,20 @@ class Planner:
             alone = min(alone, seconds)
             for executor in self._executors.soonest(1, job, work):
                 finish = min(finish, max(now, executor.end) + seconds)
-        if alone == math.inf or job.arrival + alone > job.deadline:
+        if alone == math.inf or job.arrival + alone > job.latest:
             return Verdict(False, now + alone, None)
         if job.priority is Priority.LIVE:
-            self._offline.live_came(job.deadline - job.arrival - alone, now)
+            self._offline.live_came(job.latest - job.arrival - alone, now)
         return Verdict(False, finish, max(alone / 2, finish - job.deadline))
 
     def _alone(self, job: Job, work: Work) -> float:
         """What a frame takes where it is done fastest; infinite if it is done nowhere."""
         serving = (executor for executor in self._executors.serving(work) if executor.serves(job, work))
         return min((self._sizes.seconds(executor.endpoint, work, 1) for executor in serving), default=math.inf)
+
+    def _learn_reserve(self, job: Job, *, refused: bool) -> None:
+        if len(job.choices) > 1:
+            self._reserve.tell(refused)
 
     # Beginning.
 
@@ -298,11 +317,12 @@ class Planner:
     def _in_time(self, executor: Executor, batch: Batch, now: float) -> bool:
         """Whether the first batch of a plan may begin; if not, what would be late is taken out of it."""
         endpoint, work = executor.endpoint.name, batch.work
-        if now + self._clock.typical(endpoint, work, len(batch.jobs)) <= batch.deadline:
+        if now + self._clock.typical(endpoint, work, len(batch.jobs)) <= batch.latest:
             return True
         alone = self._clock.typical(endpoint, work, 1)
-        late = [job for job in batch.jobs if now + alone > job.deadline]
+        late = [job for job in batch.jobs if now + alone > job.latest]
         if late:
+            self._margin.tell(True)
             self._dropped += late
             self._take_out(executor, batch, late)
             return False
@@ -321,7 +341,7 @@ class Planner:
                 continue
             for each in other.plan:
                 if executor.takes(each) and (
-                    now + self._sizes.seconds(executor.endpoint, each.work, len(each.jobs)) <= each.deadline
+                    now + self._sizes.seconds(executor.endpoint, each.work, len(each.jobs)) <= each.latest
                 ):
                     victim, batch = other, each
                     break

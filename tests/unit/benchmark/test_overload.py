@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,14 @@ WANTED = Wanted(np.zeros((16, 16, 3), np.uint8), 3, budget_s=0.05)
 def outcome(in_time: int, late: int = 0, refused: int = 0, dropped: int = 0) -> Outcome:
     service = [0.02] * in_time + [0.06] * late
     return Outcome(
-        in_time + late + refused + dropped, service, [*service], [0.002] * refused, dropped, 0, 2.0, {"runet": in_time}
+        offered=in_time + late + refused + dropped,
+        answered_s=service,
+        service_s=[*service],
+        refused_s=[0.002] * refused,
+        refusals=Counter({"0.005": refused * 3 // 4, "+Inf": refused}),
+        dropped=dropped,
+        elapsed_s=2.0,
+        models={"runet": in_time},
     )
 
 
@@ -26,7 +34,8 @@ def test_a_frame_is_in_time_if_the_service_was() -> None:
     assert found["goodput_per_s"] == 30
     assert found["share_in_time"] == 0.6
     assert found["late_of_accepted"] == pytest.approx(4 / 64)
-    assert found["refusal"]["p99_ms"] == 2
+    assert found["refusal_by_client"]["p99_ms"] == 2
+    assert found["refused_within_5ms"] == 0.75
 
 
 def test_passes_add_up() -> None:
@@ -44,7 +53,7 @@ def test_the_summary_and_the_page_say_what_the_rows_do(tmp_path: Path) -> None:
         "goodput_2x_vs_0.9x": 1,
         "goodput_5x_vs_0.9x": 1,
         "worst_p99_vs_budget": 0.4,
-        "worst_refusal_p99_ms": 2,
+        "refused_within_5ms": pytest.approx(0.75, abs=0.01),
         "ladder_in_time_2x": 0.99,
     }
     report = {
