@@ -83,8 +83,8 @@ def table(report: Mapping[str, Any], chart: str) -> str:
         f"Goodput at 2x and 5x, in times of that at 0.9x: {found['goodput_2x_vs_0.9x']:.2f} and "
         f"{found['goodput_5x_vs_0.9x']:.2f}. With the ladder at 2x, {100 * found['ladder_in_time_2x']:.1f} % of all "
         "frames were answered in time.",
-        "All times are the service's own, from a frame's arrival; `in 5 ms` is the share of the refusals that were told",
-        "within that. Dropped frames were accepted and then given up, for they would have been late. The",
+        "All times are the service's own, from a frame's arrival; `in 5 ms` is the share of the refusals that were",
+        "told within that. Dropped frames were accepted and then given up, for they would have been late. The",
         "JSON file has the times by the client's clock, too.",
     ]
     return "\n".join(text) + "\n"

@@ -396,10 +396,13 @@ class Planner:
         """Executors go on with what they run; returns the frames that wait for what the endpoint no longer has."""
         orphans: list[Job] = []
         for executor in endpoint.executors:
-            for batch in [batch for batch in executor.plan if variants.get(batch.work.variant, 0) < len(batch.jobs)]:
-                self._close(batch)
-                executor.plan.remove(batch)
-                orphans += batch.jobs
+            for batch in list(executor.plan):
+                most = variants.get(batch.work.variant, 0)
+                if most <= len(batch.jobs):
+                    self._close(batch)
+                if most < len(batch.jobs):
+                    executor.plan.remove(batch)
+                    orphans += batch.jobs
             self._executors.changed(executor, now)
             self._executors.ready.append(executor)
         endpoint.variants = dict(variants)

@@ -119,7 +119,7 @@ class Calm(RuleBasedStateMachine):
             self.slots[lane] += 1
             self.turn(frame, "new", "waiting")
             assert frame.work in frame.choices
-            assert not live or now + self.alone(frame.work.variant) <= verdict.finish <= frame.deadline
+            assert not live or now + self.alone(frame.work.variant) <= verdict.finish <= frame.latest
         else:
             self.turn(frame, "new", "refused")
             assert not at_once, "an idle executor could do it in time"
@@ -163,7 +163,7 @@ class Calm(RuleBasedStateMachine):
             assert frame.work in frame.choices
             assert batch.endpoint not in self.refused_by[frame]
             if frame.priority is Priority.LIVE:
-                assert self.now + self.clock.typical(batch.endpoint, batch.work, len(frames)) <= frame.deadline
+                assert self.now + self.clock.typical(batch.endpoint, batch.work, len(frames)) <= frame.latest
 
     def was_next(self, batch: Batch) -> None:
         """Nothing more urgent waits behind it; if it is offline, nothing live, and it hinders nobody."""
@@ -218,7 +218,7 @@ class Calm(RuleBasedStateMachine):
         assert frame.priority is Priority.OFFLINE, "what is promised is kept"
 
     def may_be_late(self, frame: Frame) -> None:
-        assert frame.priority is Priority.OFFLINE or self.now <= frame.deadline
+        assert frame.priority is Priority.OFFLINE or self.now <= frame.latest
 
     # -- what is so ----------------------------------------------------------------------------------------------------
 
@@ -244,7 +244,7 @@ class Calm(RuleBasedStateMachine):
         cost = self.servers[name].costs.get(variant)
         if cost is None or len(jobs) > cost.most or any(name in self.refused_by[each] for each in frames_of(jobs)):
             return False
-        return self.now + cost.seconds(len(jobs)) <= min(job.deadline for job in jobs)
+        return self.now + cost.seconds(len(jobs)) <= min(job.latest for job in jobs)
 
     def waiting_batches(self) -> Iterator[Batch]:
         """Live ones."""
