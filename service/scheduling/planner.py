@@ -27,7 +27,7 @@ from service.scheduling.shares import FairShares
 from service.scheduling.sizes import BatchSizes
 
 _CANDIDATES = 3
-_MAY_BE_LATE = 0.002  # of the batches
+_MAY_BE_LATE = 0.004  # of the batches
 _MAY_BE_REFUSED = 0.003  # of the frames that lesser networks may answer
 _VICTIMS = 8
 _GREEDY = 0.35  # of the time that it may wait is what a client may who has had more than his share
@@ -50,7 +50,7 @@ class Planner:
         self._offline = OfflineQueue(self._sizes)
         self._margin = Feedback(_MAY_BE_LATE, step=0.02, least=0.0, most=0.5, start=0.0)
         """Of the time that a frame has, what the plan leaves free: batches were late that should not have been."""
-        self._reserve = Feedback(_MAY_BE_REFUSED, step=0.1, least=0.5, most=6.0, start=1.0)
+        self._reserve = Feedback(_MAY_BE_REFUSED, step=0.1, least=0.5, most=3.0, start=1.0)
         """How much less time is open to better networks, as an exponent: frames were refused even by the least."""
         self._dropped: list[Job] = []
 
