@@ -22,10 +22,11 @@ from service.errors import (
     RequestInvalidError,
     UpscaleError,
 )
+from service.frame_job import FrameJob
 from service.frames import FrameFormat, FrameStore, Slot, Span
 from service.metrics import Metrics
 from service.regions import Regions
-from service.scheduler import FrameJob, Scheduler
+from service.scheduler import Scheduler
 from service.scheduling.clock import BatchClock
 from service.scheduling.jobs import Priority, Work
 from service.scheduling.ladder import LadderPosition

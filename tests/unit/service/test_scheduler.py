@@ -19,8 +19,9 @@ from service.errors import (
     RegionInvalidError,
     ShuttingDownError,
 )
+from service.frame_job import FrameJob
 from service.frames import FrameFormat, FrameStore, SlotBatch
-from service.scheduler import FrameJob, Scheduler
+from service.scheduler import Scheduler
 from service.scheduling.jobs import Priority
 
 SIZE = FrameFormat(height=16, width=16, scale=2)
