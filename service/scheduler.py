@@ -24,7 +24,7 @@ from service.scheduling.clock import BatchClock
 from service.scheduling.jobs import Batch, Job, Work
 from service.scheduling.planner import Planner
 
-_PROBE_EVERY_S = 2.0
+_PROBE_EVERY_S = 0.5
 _PROBE_TIMEOUT_S = 10.0
 
 

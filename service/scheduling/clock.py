@@ -68,7 +68,8 @@ class _Times:
         last.append((now, seconds))
         known = sorted([each for _, each in last])
         self.count = len(known)
-        self.longest = known[-1]
+        # The very longest of many may have been a hiccup that was not large enough to be told as one.
+        self.longest = known[-2 if self.count >= _FEW else -1]
         self.median = known[self.count // 2]
         self.mean = mean = sum(known) / self.count
         self.squares = sum([(each / mean - 1) ** 2 for each in known]) if mean else 0.0
