@@ -1,14 +1,11 @@
-"""A frame to be inferred, the batch it is in, and what was decided about it. Times are seconds on any one clock."""
+"""A frame to be inferred, the batch it is in, the executor with its plan. Times are seconds on any one clock."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from service.scheduling.executors import Executor
+from typing import NamedTuple
 
 _PATIENCE_S = 1.0  # a frame without a deadline is as urgent as one with so much time
 
@@ -150,6 +147,117 @@ class Batch:
         return [Batch(self.work, run) for run in runs if run]
 
 
+class Endpoint:
+    """An inference server.
+
+    Args:
+        name: its name.
+        variants: the most frames of a batch, for every network it serves.
+    """
+
+    __slots__ = ("executors", "name", "variants")
+
+    def __init__(self, name: str, variants: Mapping[str, int]) -> None:
+        self.name = name
+        self.variants = dict(variants)
+        self.executors: list[Executor] = []
+
+
+class Executor:
+    """Runs one batch at a time, and has a plan of those that wait for it, the most urgent first."""
+
+    __slots__ = ("doubt", "end", "endpoint", "free_at", "gone", "plan", "running", "version")
+
+    def __init__(self, endpoint: Endpoint, now: float) -> None:
+        self.endpoint = endpoint
+        self.running: Batch | None = None
+        self.free_at = now
+        """When the running batch is done, as a rule."""
+        self.doubt = 0.0
+        """About that; see `Span`."""
+        self.plan: list[Batch] = []
+        self.end = now
+        """When the plan is done, as a rule."""
+        self.version = 0
+        self.gone = False
+
+    def serves(self, job: Job, work: Work) -> bool:
+        """Whether it may run that network for that frame."""
+        return work.variant in self.endpoint.variants and self.endpoint.name not in job.excluded
+
+    def takes(self, batch: Batch) -> bool:
+        """Whether it may run the batch."""
+        return all(self.serves(job, batch.work) for job in batch.jobs) and len(batch.jobs) <= self.most(batch.work)
+
+    def most(self, work: Work) -> int:
+        """Frames of a batch."""
+        return self.endpoint.variants[work.variant]
+
+    def with_batch(self, job: Job, span: Span, now: float) -> tuple[float, int] | None:
+        """When a batch of its own would surely be done, and its place in the plan; None if another were late.
+
+        Args:
+            job: the frame.
+            span: to set aside for it.
+            now: the time.
+        """
+        finish = self.free_at if self.free_at > now else now
+        doubt = self.doubt
+        due = job.due
+        mine = 0.0
+        position = 0
+        for index, each in enumerate(self.plan):
+            if not mine:
+                if each.due <= due:
+                    finish += each.seconds
+                    doubt += each.doubt
+                    position = index + 1
+                    continue
+                finish += span.seconds
+                doubt += span.doubt
+                mine = finish + math.sqrt(doubt)
+            finish += each.seconds
+            doubt += each.doubt
+            if finish + math.sqrt(doubt) > each.deadline:
+                return None
+        return (mine or finish + span.seconds + math.sqrt(doubt + span.doubt)), position
+
+    def with_frame(self, batch: Batch, job: Job, span: Span, now: float) -> float | None:
+        """When a batch of the plan would surely be done with this frame in it; None if anybody would be late.
+
+        Args:
+            batch: one of the plan.
+            job: the frame.
+            span: to set aside for that batch then.
+            now: the time.
+        """
+        finish = self.free_at if self.free_at > now else now
+        doubt = self.doubt
+        mine = 0.0
+        passed = math.inf
+        for each in self.plan:
+            if each is batch:
+                finish += span.seconds
+                doubt += span.doubt
+                mine = finish + math.sqrt(doubt)
+                if mine > batch.deadline or mine > job.deadline or mine > passed:
+                    return None
+            else:
+                finish += each.seconds
+                doubt += each.doubt
+                if mine:
+                    if finish + math.sqrt(doubt) > each.deadline:
+                        return None
+                elif each.due > job.due and each.deadline < passed:
+                    # The frame would take its batch past this one, which would be done last of them.
+                    passed = each.deadline
+        return mine
+
+    def order(self) -> None:
+        """Put the most urgent batch first."""
+        self.plan.sort(key=_due)
+
+
 class Verdict(NamedTuple):
     """What becomes of a frame that is offered.
 
@@ -160,3 +268,7 @@ class Verdict(NamedTuple):
     accepted: bool
     finish: float
     retry_after: float | None = None
+
+
+def _due(batch: Batch) -> float:
+    return batch.due

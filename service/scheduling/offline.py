@@ -6,8 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 
-from service.scheduling.executors import Executor
-from service.scheduling.jobs import Batch, Job
+from service.scheduling.jobs import Batch, Executor, Job
 from service.scheduling.sizes import BatchSizes
 
 LIVE_MEMORY_S = 2.0

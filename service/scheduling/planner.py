@@ -19,9 +19,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from service.scheduling.clock import BatchClock
-from service.scheduling.executors import Endpoint, Executor, Executors
+from service.scheduling.executors import Executors
 from service.scheduling.feedback import Feedback
-from service.scheduling.jobs import Batch, Job, Priority, Verdict, Work
+from service.scheduling.jobs import Batch, Endpoint, Executor, Job, Priority, Verdict, Work
 from service.scheduling.offline import OfflineQueue
 from service.scheduling.shares import FairShares
 from service.scheduling.sizes import BatchSizes

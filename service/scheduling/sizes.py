@@ -7,8 +7,8 @@ from bisect import bisect_right
 from itertools import accumulate
 
 from service.scheduling.clock import BatchClock
-from service.scheduling.executors import Endpoint, Executors
-from service.scheduling.jobs import Span, Work
+from service.scheduling.executors import Executors
+from service.scheduling.jobs import Endpoint, Span, Work
 
 _MEMORY_S = 0.1
 _MEMORY = 32  # frames, if they need longer than that: of fewer it could not be told how much is asked for
