@@ -10,6 +10,7 @@ import sys
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
+from service import logs
 from service.app import StartError, serve
 from service.settings import Settings, unknown_variables
 from service.workers import run_workers
@@ -27,7 +28,7 @@ def main() -> None:
             name = ".".join(map(str, problem["loc"])) or "settings"
             print(f"service: {name}: {problem['msg']} (got {problem['input']!r})", file=sys.stderr)
         raise SystemExit(2) from None
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(settings)
     for name in unknown_variables(os.environ):
         log.warning("%s is no setting: is it misspelt?", name)
     if not keep_large_buffers():
@@ -39,7 +40,7 @@ def main() -> None:
         else:
             asyncio.run(serve(settings))
     except StartError as error:
-        print(f"service: {error}", file=sys.stderr)
+        logs.tell_the_end(settings, str(error))
         raise SystemExit(2) from None
 
 

@@ -8,7 +8,7 @@ import logging
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -19,6 +19,7 @@ from prometheus_client import start_http_server
 
 from service.catalog import Catalog
 from service.endpoints import Endpoints
+from service.failures import FailureLog
 from service.frames import FrameStore
 from service.interceptors import CallInterceptor
 from service.line import FrameLine
@@ -27,6 +28,9 @@ from service.regions import Regions
 from service.rpc import SERVICE, UpscaleServicer
 from service.scheduler import BatchTime, Scheduler
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,8 @@ class Gateway:
         self._one_of_many = one_of_many
         self._settings = settings
         self._metrics = Metrics()
+        self._failures = FailureLog(settings.log_failures_per_s)
+        self._tracing = _tracing(settings)
         self._catalog = Catalog(
             settings.default_model, settings.default_profile, settings.max_output_pixels, settings.ladder_models
         )
@@ -58,6 +64,7 @@ class Gateway:
             on_batch=self._metrics.batch_started,
             on_drop=self._metrics.frame_shed,
             on_failure=self._metrics.batch_failed,
+            tracing=self._tracing,
         )
         self._endpoints = Endpoints(settings, self._frames, self._scheduler, self._served)
         self._codecs = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec")
@@ -70,13 +77,15 @@ class Gateway:
             self._metrics,
             self._codecs,
             settings.min_side,
+            self._failures,
+            self._tracing,
         )
         self._servicer = UpscaleServicer(settings, self._catalog, line, self._scheduler, self._regions, self._metrics)
         self._health: Any = health.HealthServicer()
         self._ready: bool | None = None
         self._background: list[asyncio.Task[None]] = []
         self._server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._metrics)],
+            interceptors=[CallInterceptor(self._metrics, self._failures)],
             # The outer limit. The inner ones answer better, but only after reading a message.
             maximum_concurrent_rpcs=(
                 4 * settings.max_inflight_frames + settings.max_sessions + settings.max_client_regions + 16
@@ -136,6 +145,9 @@ class Gateway:
         self._regions.close()
         await self._endpoints.close()
         self._frames.close()
+        self._failures.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
         if self._metrics_server is not None:
             self._metrics_server.shutdown()
             self._metrics_server.server_close()
@@ -177,6 +189,23 @@ class Gateway:
             if key not in largest or largest[key].layout.input_bytes < each.layout.input_bytes:
                 largest[key] = each
         return {key: each.seconds for key, each in largest.items()}
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    """What makes the spans, if any are wanted.
+
+    Raises:
+        StartError: its packages are not installed.
+    """
+    if not settings.otlp_endpoint:
+        return None
+    try:
+        from service.tracing import Tracing
+    except ModuleNotFoundError as error:
+        raise StartError(
+            f"otlp_endpoint is set, but {error.name} is not installed: pip install --group tracing"
+        ) from None
+    return Tracing(settings.otlp_endpoint, settings.trace_ratio)
 
 
 async def serve(settings: Settings, *, one_of_many: bool = False) -> None:

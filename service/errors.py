@@ -33,6 +33,8 @@ class UpscaleError(Exception):
     reason: ClassVar[str]
     retry_after_s: float | None = None
     """Seconds after which trying again may help; None where that is not known, or never."""
+    request_id: str = ""
+    """What the client may quote, and the log's line has as well; "" until the failure is logged."""
 
 
 class RequestInvalidError(UpscaleError):

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from service.catalog import Variant
 from service.frames import FrameFormat, FrameStore, Slot
 from service.scheduling.jobs import Job, Priority, Work
+
+if TYPE_CHECKING:
+    from service.tracing import FrameSpan
 
 
 class FrameJob(Job):
@@ -28,9 +31,10 @@ class FrameJob(Job):
         slot: where it lies already; None to have it lie beside a neighbour, if there is one.
         colours: of a YUV frame, as the slot's.
         on_begin: called when it is begun.
+        span: its part in a trace, if there is one.
     """
 
-    __slots__ = ("_frames", "_left", "colours", "done", "finished_at", "layout", "on_begin", "slot", "variants")
+    __slots__ = ("_frames", "_left", "colours", "done", "finished_at", "layout", "on_begin", "slot", "span", "variants")
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class FrameJob(Job):
         slot: Slot | None = None,
         colours: NDArray[np.float32] | None = None,
         on_begin: Callable[[], None] = lambda: None,
+        span: FrameSpan | None = None,
     ) -> None:
         super().__init__(
             [Work(variant.name, layout) for variant in variants],
@@ -57,6 +62,7 @@ class FrameJob(Job):
         self.colours = colours
         self.slot = slot
         self.on_begin = on_begin
+        self.span = span
         self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """The number of frames in its batch, when its answer is there."""
         self.finished_at = 0.0

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
-from service import codec
+from service import codec, trace_context
 from service.catalog import Catalog, Variant
 from service.codec import FrameInfo, Output
 from service.errors import (
@@ -22,6 +22,7 @@ from service.errors import (
     RequestInvalidError,
     UpscaleError,
 )
+from service.failures import CANCELLED, FailureLog
 from service.frame_job import FrameJob
 from service.frames import FrameFormat, FrameStore, Slot, Span
 from service.metrics import Metrics
@@ -33,6 +34,9 @@ from service.scheduling.ladder import LadderPosition
 from service.timing import Stage, StageClock
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Buffer, Framed
+
+if TYPE_CHECKING:
+    from service.tracing import FrameSpan, Tracing
 
 T = TypeVar("T")
 FrameMessage = pb.UpscaleRequest | pb.UpscaleStreamRequest
@@ -133,6 +137,56 @@ class Caller:
     free slot rather than fail."""
 
 
+@dataclass
+class _Told:
+    """What is known of a frame while it is on its way, for the log and the trace."""
+
+    caller: Caller
+    message: FrameMessage
+    clock: StageClock
+    span: FrameSpan | None
+    wanted: Wish | None = None
+    frame: _Frame | None = None
+
+    def fields(self) -> dict[str, object]:
+        """For a log line; what is not known is None."""
+        wanted, frame, clock = self.wanted, self.frame, self.clock
+        return {
+            "method": self.caller.method,
+            "client": None if self.caller.client is None else str(self.caller.client),
+            "sequence": self.message.sequence if isinstance(self.message, pb.UpscaleStreamRequest) else None,
+            "variant": frame and frame.asked.name,
+            "model": None if frame else wanted and wanted.model,
+            "width": frame and frame.info.width,
+            "height": frame and frame.info.height,
+            "budget_s": wanted and wanted.budget_s,
+            "failed_in": clock.stage,
+            "stages_s": {stage: round(seconds, 6) for stage, seconds in clock.seconds.items() if seconds},
+        }
+
+    def attributes(self) -> dict[str, str | bool | int | float]:
+        """For a span."""
+        found: dict[str, str | bool | int | float] = {}
+        peer = str(self.caller.client or "")
+        kind, _, address = peer.partition(":")
+        if kind in ("ipv4", "ipv6"):
+            host, _, port = address.rpartition(":")
+            found |= {"network.peer.address": host.strip("[]"), "network.peer.port": int(port)}
+        if isinstance(self.message, pb.UpscaleStreamRequest):
+            found["upscale.sequence"] = str(self.message.sequence)  # 64 bits without a sign: more than a span's integer
+        if self.wanted:
+            found["upscale.priority"] = self.wanted.priority.name.lower()
+            found["upscale.step_down"] = self.wanted.step_down
+            if self.wanted.budget_s is not None:
+                found["upscale.budget_s"] = self.wanted.budget_s
+        if self.frame:
+            info, asked = self.frame.info, self.frame.asked
+            found |= {"upscale.variant": asked.name, "upscale.model": asked.model, "upscale.scale": asked.scale}
+            found |= {"upscale.frame.width": info.width, "upscale.frame.height": info.height}
+            found["upscale.frame.encoding"] = pb.Encoding.Name(self.message.frame.encoding).removeprefix("ENCODING_")
+        return found
+
+
 class Answer:
     """An enlarged frame; a context manager that holds its slot, and `data` is good as long as it is held."""
 
@@ -161,6 +215,8 @@ class FrameLine:
     Args:
         min_side: the shortest side a frame may have.
         codecs: threads for what takes long.
+        failures: where frames are logged that failed.
+        tracing: makes the frames' spans.
     """
 
     def __init__(
@@ -172,6 +228,8 @@ class FrameLine:
         metrics: Metrics,
         codecs: ThreadPoolExecutor,
         min_side: int,
+        failures: FailureLog,
+        tracing: Tracing | None = None,
     ) -> None:
         self._catalog = catalog
         self._frames = frames
@@ -180,6 +238,8 @@ class FrameLine:
         self._metrics = metrics
         self._codecs = codecs
         self._min_side = min_side
+        self._failures = failures
+        self._tracing = tracing
         self._aside = BatchClock(lambda layout: cast("FrameFormat", layout).input_bytes)
         """What a frame takes beside its inference, for it must be done within the budget too."""
 
@@ -203,12 +263,11 @@ class FrameLine:
         Raises:
             UpscaleError: what kept it from being enlarged.
         """
-        variant_name = ""
+        told = _Told(caller, framed.message, clock, self._tracing and self._tracing.frame(caller.method, clock))
         try:
-            wanted = wish()
-            frame = self._understand(wanted, framed)
-            variant_name = frame.asked.name
-            job = self._job(caller, wanted, frame, clock, call_s)
+            told.wanted = wanted = wish()
+            told.frame = frame = self._understand(wanted, framed)
+            job = self._job(caller, wanted, frame, clock, call_s, told.span)
             waits = caller.position is not None and wanted.budget_s is None
             if waits:
                 await self._reserve(job)
@@ -217,20 +276,45 @@ class FrameLine:
             finally:
                 job.done.cancel()
         except UpscaleError as error:
-            self._metrics.frame_failed(caller.method, variant_name, error.code.name)
-            if isinstance(error, OverloadedError | BudgetTooSmallError):
-                seconds = time.perf_counter() - clock.arrival
-                self._metrics.frame_refused(variant_name, error.reason.lower(), seconds)
+            self._failed(told, error)
             raise
-        except asyncio.CancelledError:
-            self._metrics.frame_failed(caller.method, variant_name, "CANCELLED")
+        except asyncio.CancelledError as error:
+            self._failed(told, error)
             raise
-        except Exception:
-            self._metrics.frame_failed(caller.method, variant_name, InternalError.code.name)
-            raise
+        except Exception as bug:
+            error = InternalError("internal error; the server's log says more")
+            self._failed(told, error, bug)
+            raise error from bug
         # Counting can wait until the answer is on its way.
-        asyncio.get_running_loop().call_soon(self._count, caller.method, frame, answer.variant, clock, wanted.budget_s)
+        asyncio.get_running_loop().call_soon(self._count, told, frame, answer, wanted.budget_s)
         return answer
+
+    def _failed(self, told: _Told, error: UpscaleError | asyncio.CancelledError, bug: Exception | None = None) -> None:
+        """Count and log a frame that failed, end its span, and give its error the id that its client may quote."""
+        seconds = time.perf_counter() - told.clock.arrival
+        parent = trace_context.parent.get()
+        trace_id = told.span.trace_id if told.span else parent.trace_id if parent else ""
+        request_id = trace_id or trace_context.new_request_id()
+        code = reason = CANCELLED
+        retry_after_s = None
+        if isinstance(error, UpscaleError):
+            error.request_id = request_id
+            code, reason, retry_after_s = error.code.name, error.reason, error.retry_after_s
+        method, variant = told.caller.method, told.frame.asked.name if told.frame else ""
+        self._metrics.frame_failed(method, variant, code)
+        if isinstance(error, OverloadedError | BudgetTooSmallError):
+            self._metrics.frame_refused(variant, reason.lower(), seconds)
+        if told.span:
+            attributes = {"upscale.outcome": reason.lower(), **told.attributes()}
+            told.span.failed(told.clock, attributes, code=code, reason=reason, message=str(error))
+        fields = {
+            "request_id": request_id,
+            "trace_id": trace_id if parent or (told.span and told.span.recorded) else "",
+            **told.fields(),
+            "took_s": round(seconds, 6),
+            "retry_after_s": retry_after_s,
+        }
+        self._failures.failed("frame", error, fields, bug=bug)
 
     async def _reserve(self, job: FrameJob) -> None:
         left_s = None if job.deadline == math.inf else job.deadline - time.monotonic()
@@ -240,10 +324,15 @@ class FrameLine:
         except TimeoutError:
             raise BudgetSpentError("the frame's time ran out before there was room for it") from None
 
-    def _count(self, method: str, frame: _Frame, variant: Variant, clock: StageClock, budget_s: float | None) -> None:
-        self._metrics.frame_done(method, variant.name, clock.seconds, budget_s)
+    def _count(self, told: _Told, frame: _Frame, answer: Answer, budget_s: float | None) -> None:
+        variant, clock = answer.variant, told.clock
+        self._metrics.frame_done(told.caller.method, variant.name, clock.seconds, budget_s)
         if variant is not frame.asked:
             self._metrics.stepped_down(frame.asked.name, variant.name)
+        if told.span and told.span.recorded:
+            outcome = "answered" if variant is frame.asked else "stepped_down"
+            more = {"upscale.answered_by": variant.name, "upscale.batch_frames": answer.batch_frames}
+            told.span.answered(clock, {"upscale.outcome": outcome, **more, **told.attributes()})
 
     def _understand(self, wanted: Wish, framed: Framed[pb.UpscaleRequest] | Framed[pb.UpscaleStreamRequest]) -> _Frame:
         info = codec.inspect(framed.message.frame, framed.data, self._min_side)
@@ -252,7 +341,15 @@ class FrameLine:
         rungs = self._catalog.rungs(asked) if wanted.step_down else [asked]
         return _Frame(framed.message, framed.data, info, output, rungs)
 
-    def _job(self, caller: Caller, wanted: Wish, frame: _Frame, clock: StageClock, call_s: float | None) -> FrameJob:
+    def _job(
+        self,
+        caller: Caller,
+        wanted: Wish,
+        frame: _Frame,
+        clock: StageClock,
+        call_s: float | None,
+        span: FrameSpan | None,
+    ) -> FrameJob:
         """The frame as the scheduler knows it.
 
         Raises:
@@ -275,6 +372,7 @@ class FrameLine:
             client=caller.client,
             colours=frame.info.colours,
             on_begin=lambda: clock.lap("queue"),
+            span=span,
         )
 
     async def _through(

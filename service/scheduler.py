@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
 import math
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from service.catalog import Variant
 from service.errors import (
@@ -23,6 +25,9 @@ from service.frames import FrameFormat, FrameStore, Slot, SlotBatch
 from service.scheduling.clock import BatchClock
 from service.scheduling.jobs import Batch, Job, Work
 from service.scheduling.planner import Planner
+
+if TYPE_CHECKING:
+    from service.tracing import Tracing
 
 _PROBE_EVERY_S = 0.5
 _PROBE_TIMEOUT_S = 10.0
@@ -63,6 +68,7 @@ class Scheduler:
         on_batch: called with the variant's name and the number of frames of every batch that begins.
         on_drop: called with the variant's name and a reason for every frame that is given up before it is inferred.
         on_failure: called with the endpoint's and the variant's names for every batch that fails.
+        tracing: makes the batches' spans.
     """
 
     def __init__(
@@ -72,11 +78,13 @@ class Scheduler:
         on_batch: Callable[[str, int], None] = lambda variant, frames: None,
         on_drop: Callable[[str, str], None] = lambda variant, reason: None,
         on_failure: Callable[[str, str], None] = lambda endpoint, variant: None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._frames = frames
         self._on_batch = on_batch
         self._on_drop = on_drop
         self._on_failure = on_failure
+        self._tracing = tracing
         self._clock = BatchClock(lambda layout: cast("FrameFormat", layout).input_bytes)
         self._planner = Planner(self._clock)
         self._backends: dict[str, tuple[InferenceBackend, Mapping[str, Variant]]] = {}
@@ -220,8 +228,10 @@ class Scheduler:
 
     async def _run(self, batch: Batch, backend: InferenceBackend, variant: Variant, slots: Sequence[Slot]) -> None:
         jobs = cast("list[FrameJob]", batch.jobs)
+        traced = self._tracing and self._tracing.batch(batch.endpoint, variant.name, [job.span for job in jobs])
         try:
-            await backend.infer(variant, SlotBatch(slots))
+            with traced or contextlib.nullcontext():
+                await backend.infer(variant, SlotBatch(slots))
         except Exception as error:
             self._failed(batch, error)
         else:
@@ -247,7 +257,7 @@ class Scheduler:
         )
         for job in jobs:
             if job in lost:
-                _fail(job, error)
+                _fail(job, _own(error))
                 continue
             try:
                 job.settle()
@@ -298,6 +308,13 @@ class Scheduler:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _own(error: Exception) -> Exception:
+    """The same error for one caller of several: it will bear the id of that caller's frame."""
+    own = copy.copy(error)
+    own.__cause__ = error.__cause__
+    return own
 
 
 def _fail(job: FrameJob, error: Exception) -> None:

@@ -218,7 +218,11 @@ class Session:
         except UpscaleError as error:
             self._tasks.discard(begun.task)
             self.summary.failed += 1
-            message.error.CopyFrom(pb.FrameError(code=error.code.value[0], reason=error.reason, message=str(error)))
+            message.error.CopyFrom(
+                pb.FrameError(
+                    code=error.code.value[0], reason=error.reason, message=str(error), request_id=error.request_id
+                )
+            )
             if error.retry_after_s is not None:
                 set_duration(message.error.retry_after, error.retry_after_s)
             return message.SerializeToString()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -95,6 +96,16 @@ class Settings(BaseSettings):
     """After SIGTERM, frames in flight may take so long to finish, in seconds."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least important log lines to print."""
+    log_format: Literal["text", "json"] = "text"
+    """How log lines look: text for people; json, one object a line, for what collects them."""
+    log_failures_per_s: int = Field(default=10, gt=0)
+    """Failed frames that are logged, a second and reason; one more line says how many others there were."""
+    otlp_endpoint: str = ""
+    """Where OpenTelemetry traces go: an OTLP receiver by gRPC, http://host:4317 or https. Empty: none are made. Headers
+    and certificates for it come from OpenTelemetry's own variables, OTEL_EXPORTER_OTLP_*."""
+    trace_ratio: float = Field(default=0.01, ge=0, le=1)
+    """The share of the traces beginning here that is recorded, 0 to 1. Of those that began at a client, the client has
+    decided which are."""
 
     @property
     def ladder_models(self) -> list[str]:
@@ -110,6 +121,14 @@ class Settings(BaseSettings):
     @classmethod
     def _refuse_no_endpoints(cls, value: str) -> str:
         Discovery(value)
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _refuse_no_receiver(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and not (parts.scheme in ("http", "https") and parts.hostname):
+            raise ValueError(f"{value!r} is no OTLP receiver; accepted are http://host:port and https://host:port")
         return value
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 
 Stage = Literal["receive", "decode", "queue", "infer", "encode"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+_NEXT = dict(zip(STAGES, (*STAGES[1:], STAGES[-1]), strict=True))
 
 
 class StageClock:
@@ -21,6 +22,8 @@ class StageClock:
     def __init__(self, arrival: float) -> None:
         self.arrival = arrival
         self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
+        self.stage: Stage = "receive"
+        """The one that it is in; the last one in the end."""
         self._last = arrival
 
     def lap(self, stage: Stage) -> None:
@@ -28,6 +31,7 @@ class StageClock:
         now = time.perf_counter()
         self.seconds[stage] += now - self._last
         self._last = now
+        self.stage = _NEXT[stage]
 
     @property
     def total(self) -> float:

@@ -24,6 +24,7 @@ from multiprocessing.process import BaseProcess
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from service import logs
 from service.app import StartError, serve
 from service.settings import Settings
 from upscale_client.allocator import keep_large_buffers
@@ -157,9 +158,7 @@ def _work(settings: Settings) -> None:
     """One worker."""
     # With its supervisor killed, nobody would count or stop it.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    logging.basicConfig(
-        level=settings.log_level, format=f"%(asctime)s %(levelname)s [{os.getpid()}] %(name)s: %(message)s"
-    )
+    logs.configure(settings, one_of_many=True)
     keep_large_buffers()
     try:
         asyncio.run(serve(settings, one_of_many=True))

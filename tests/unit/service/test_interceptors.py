@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 import upscale_client as sdk
 from service.errors import BudgetSpentError, BudgetTooSmallError, OverloadedError, UpscaleError
+from service.failures import FailureLog
 from service.interceptors import CallInterceptor
 from service.metrics import Metrics
 from service.rpc import UpscaleServicer
@@ -40,7 +41,7 @@ async def refusing(error: UpscaleError) -> AsyncGenerator[str]:
     line: Any = Line(error)
     nothing: Any = None
     servicer = UpscaleServicer(Settings(), nothing, line, nothing, nothing, metrics)
-    server = grpc.aio.server(interceptors=[CallInterceptor(metrics)])
+    server = grpc.aio.server(interceptors=[CallInterceptor(metrics, FailureLog(10))])
     server.add_generic_rpc_handlers((servicer.handlers(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -65,7 +66,7 @@ async def details(address: str) -> list[Any]:
 @pytest.mark.parametrize("retry_after_s", [0.0, 0.0125, 90.5])
 async def test_an_overloaded_service_says_when_to_try_again(retry_after_s: float) -> None:
     async with refusing(OverloadedError("full", retry_after_s)) as address:
-        info, retry = await details(address)
+        info, retry, _ = await details(address)
         wait = error_details_pb2.RetryInfo()
         assert info.Is(error_details_pb2.ErrorInfo.DESCRIPTOR)
         assert retry.Unpack(wait)
@@ -93,7 +94,7 @@ async def test_clients_are_told_what_the_service_said(
         with pytest.raises(sdk.UpscaleError) as caught:
             await client.upscale(FRAME)
         (answer,) = [answer async for answer in client.stream(frames())]
-        assert (len(await details(address)) == 2) == (error.retry_after_s is not None)
+        assert (len(await details(address)) == 3) == (error.retry_after_s is not None)
     for told in (caught.value, answer.error):
         assert told is not None
         assert type(told) is kind
