@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -22,29 +23,62 @@ _SUMMARY_KEY = "upscale-summary-bin"
 
 
 class Stub:
-    """The methods on a channel of either kind, with the wire form of those that carry frames."""
+    """The methods on a channel of either kind, with the wire form of those that carry frames.
+
+    If the application has a current OpenTelemetry span, the service is told of it.
+    """
 
     def __init__(self, channel: Any) -> None:
-        self.upscale: Callable[..., Any] = channel.unary_unary(
-            f"/{_SERVICE}/Upscale",
-            request_serializer=wire.serialise,
-            response_deserializer=lambda data: wire.parse(pb.UpscaleResponse, data),
+        self.upscale: Callable[..., Any] = _traced(
+            channel.unary_unary(
+                f"/{_SERVICE}/Upscale",
+                request_serializer=wire.serialise,
+                response_deserializer=lambda data: wire.parse(pb.UpscaleResponse, data),
+            )
         )
-        self.stream: Callable[..., Any] = channel.stream_stream(
-            f"/{_SERVICE}/UpscaleStream",
-            request_serializer=wire.serialise,
-            response_deserializer=lambda data: wire.parse(pb.UpscaleStreamResponse, data),
+        self.stream: Callable[..., Any] = _traced(
+            channel.stream_stream(
+                f"/{_SERVICE}/UpscaleStream",
+                request_serializer=wire.serialise,
+                response_deserializer=lambda data: wire.parse(pb.UpscaleStreamResponse, data),
+            )
         )
-        self.share_region: Callable[..., Any] = channel.unary_stream(
-            f"/{_SERVICE}/ShareRegion",
-            request_serializer=pb.ShareRegionRequest.SerializeToString,
-            response_deserializer=pb.ShareRegionResponse.FromString,
+        self.share_region: Callable[..., Any] = _traced(
+            channel.unary_stream(
+                f"/{_SERVICE}/ShareRegion",
+                request_serializer=pb.ShareRegionRequest.SerializeToString,
+                response_deserializer=pb.ShareRegionResponse.FromString,
+            )
         )
-        self.list_models: Callable[..., Any] = channel.unary_unary(
-            f"/{_SERVICE}/ListModels",
-            request_serializer=pb.ListModelsRequest.SerializeToString,
-            response_deserializer=pb.ListModelsResponse.FromString,
+        self.list_models: Callable[..., Any] = _traced(
+            channel.unary_unary(
+                f"/{_SERVICE}/ListModels",
+                request_serializer=pb.ListModelsRequest.SerializeToString,
+                response_deserializer=pb.ListModelsResponse.FromString,
+            )
         )
+
+
+def _traced(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, told of the current span."""
+
+    def call(request: object, *, metadata: Iterable[tuple[str, str]] = (), **options: Any) -> Any:
+        return method(request, metadata=(*metadata, *_trace_headers().items()), **options)
+
+    return call
+
+
+def _trace_headers() -> dict[str, str]:
+    """W3C's `traceparent` of the current OpenTelemetry span, if there is one.
+
+    There can be none unless the application has imported OpenTelemetry, so it is not imported for that.
+    """
+    headers: dict[str, str] = {}
+    if "opentelemetry.trace" in sys.modules:
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        TraceContextTextMapPropagator().inject(headers)
+    return headers
 
 
 def numbered(frame: Pixels | bytes | StreamFrame, number: int) -> StreamFrame:

@@ -29,18 +29,28 @@ class UpscaleError(Exception):
         code: the gRPC status.
         reason: the service's machine-readable reason (see upscale.proto), or "" where the service did not speak.
         retry_after_s: seconds after which trying again may help; None where the service does not know.
+        request_id: names this failure in the service's log; "" where the service did not speak. It is the trace's id if
+            the call was part of one.
         retryable: whether trying again later may help at all.
     """
 
     retryable: ClassVar[bool] = False
 
     def __init__(
-        self, message: str, code: grpc.StatusCode, reason: str = "", retry_after_s: float | None = None
+        self,
+        message: str,
+        code: grpc.StatusCode,
+        reason: str = "",
+        retry_after_s: float | None = None,
+        request_id: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.retry_after_s = retry_after_s
+        self.request_id = request_id
+        if request_id:
+            self.add_note(f"request id: {request_id}")
 
 
 class InvalidRequestError(UpscaleError):
@@ -105,32 +115,34 @@ def from_rpc(error: grpc.RpcError) -> UpscaleError:
     message = error.details() or code.name
     trailing: Any = error.trailing_metadata() or ()
     details = next((value for key, value in trailing if key == _DETAILS_KEY), None)
-    reason, retry_after_s = _details(details)
+    reason, retry_after_s, request_id = _details(details)
     kind = _kind(code, reason)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not reason and "larger than max" in message:
         kind = MessageTooLargeError  # gRPC's own refusal has no reason
-    return kind(message, code, reason, retry_after_s)
+    return kind(message, code, reason, retry_after_s, request_id)
 
 
-def from_status(number: int, message: str, reason: str, retry_after_s: float | None) -> UpscaleError:
+def from_status(number: int, message: str, reason: str, retry_after_s: float | None, request_id: str) -> UpscaleError:
     """The error of this tree for a frame of a stream; `number` is a google.rpc.Code."""
     code = _CODES.get(number, grpc.StatusCode.UNKNOWN)
-    return _kind(code, reason)(message, code, reason, retry_after_s)
+    return _kind(code, reason)(message, code, reason, retry_after_s, request_id)
 
 
 def _kind(code: grpc.StatusCode, reason: str) -> type[UpscaleError]:
     return _BY_REASON.get(reason) or _BY_CODE.get(code, InternalError)
 
 
-def _details(data: str | bytes | None) -> tuple[str, float | None]:
-    """The reason, and the seconds to wait, in a status' details."""
-    reason, retry_after_s = "", None
+def _details(data: str | bytes | None) -> tuple[str, float | None, str]:
+    """The reason, the seconds to wait, and the request's id in a status' details."""
+    reason, retry_after_s, request_id = "", None, ""
     if not isinstance(data, bytes):
-        return reason, retry_after_s
-    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+        return reason, retry_after_s, request_id
+    info, retry, request = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), error_details_pb2.RequestInfo()
     for detail in status_pb2.Status.FromString(data).details:
         if detail.Unpack(info):
             reason = info.reason
         elif detail.Unpack(retry) and retry.HasField("retry_delay"):
             retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
-    return reason, retry_after_s
+        elif detail.Unpack(request):
+            request_id = request.request_id
+    return reason, retry_after_s, request_id

@@ -291,7 +291,7 @@ def stream_answer(response: Framed[pb.UpscaleStreamResponse]) -> StreamAnswer:
 
 def _frame_error(error: pb.FrameError) -> UpscaleError:
     retry_after_s = _seconds(error.retry_after) if error.HasField("retry_after") else None
-    return from_status(error.code, error.message, error.reason, retry_after_s)
+    return from_status(error.code, error.message, error.reason, retry_after_s, error.request_id)
 
 
 def served(response: pb.ListModelsResponse) -> list[Served]:

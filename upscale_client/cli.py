@@ -105,7 +105,9 @@ def upscale(
                 )
             except (UpscaleError, OSError, ValueError) as error:
                 failures += 1
-                progress.console.print(f"upscale4k: {path}: {error}", soft_wrap=True, markup=False)
+                request_id = error.request_id if isinstance(error, UpscaleError) else ""
+                quote = f" (request id {request_id})" if request_id else ""
+                progress.console.print(f"upscale4k: {path}: {error}{quote}", soft_wrap=True, markup=False)
             progress.advance(bar)
     if failures:
         raise typer.Exit(1)
