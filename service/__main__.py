@@ -11,10 +11,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from service import logs
-from service.app import StartError, serve
 from service.settings import Settings, unknown_variables
-from service.workers import run_workers
-from upscale_client.allocator import keep_large_buffers
 
 log = logging.getLogger("service")
 
@@ -29,6 +26,11 @@ def main() -> None:
             print(f"service: {name}: {problem['msg']} (got {problem['input']!r})", file=sys.stderr)
         raise SystemExit(2) from None
     logs.configure(settings)
+    # Not before: what brings gRPC in fixes how gRPC logs.
+    from service.app import StartError, serve
+    from service.workers import run_workers
+    from upscale_client.allocator import keep_large_buffers
+
     for name in unknown_variables(os.environ):
         log.warning("%s is no setting: is it misspelt?", name)
     if not keep_large_buffers():

@@ -51,7 +51,8 @@ def configure(settings: Settings, *, one_of_many: bool = False) -> None:
     """
     handler = logging.StreamHandler()
     if settings.log_format == "json":
-        # What gRPC's core prints by itself is no JSON; a call or a server that fails is told by Python as well.
+        # What gRPC's core prints by itself is no JSON; what fails is told by Python as well. The core reads this when
+        # it is loaded, and workers inherit it.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         handler.setFormatter(
             JsonFormatter(
