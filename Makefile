@@ -58,6 +58,10 @@ proto: $(READY)  ## generate upscale_client/v1 from proto/
 	$(BIN)/python -m grpc_tools.protoc -I upscale_client/v1=proto/upscale/v1 \
 	  --python_out=. --pyi_out=. --grpc_python_out=. upscale_client/v1/upscale.proto
 
+docs: $(READY)  ## write what docs/operations.md takes from the code and from docs/benchmarks
+	$(BIN)/python -m service.reference
+	$(BIN)/python -m benchmark sizing --page docs/operations.md
+
 bench: $(READY) peers  ## a frame by every way through the service, beside its peers, into out/serving.*
 	test -d model_repository/runet_x3_compressed || $(BIN)/python export/ --model runet
 	$(BIN)/python -m benchmark serving --quick --output out/serving --page out/serving.md $(ARGS)
@@ -78,4 +82,4 @@ clean:  ## remove everything that was made
 	find model_repository -mindepth 1 -not -name README.md -delete
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo serve test lint format proto bench peers lock clean
+.PHONY: help setup demo serve test lint format proto docs bench peers lock clean

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from benchmark import complexity, engines, quality, runtime, zoo
+from benchmark import complexity, engines, quality, runtime, sizing, zoo
 from benchmark.errors import BenchmarkError
 from benchmark.overload import command as overload
 from benchmark.scheduling import command as scheduling
@@ -32,6 +32,7 @@ app.command("serving")(serving.command)
 app.command("engines")(engines.command)
 app.command("scheduling")(scheduling.command)
 app.command("overload")(overload.command)
+app.command("sizing")(sizing.command)
 
 if __name__ == "__main__":
     try:

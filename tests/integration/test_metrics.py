@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -104,3 +105,12 @@ def test_every_metric_has_its_prefix_a_help_and_base_units() -> None:
         assert family.name.startswith(("upscale_", "grpc_server_"))
         assert family.documentation.endswith(".")
         assert not family.name.endswith(("_ms", "_milliseconds", "_kb"))
+
+
+def test_a_fleet_is_sized_by_what_the_service_has_timed(gateway: GatewayProcess, client: UpscaleClient) -> None:
+    client.upscale(FRAME, scale=2)
+    command = [sys.executable, "-m", "benchmark", "sizing", "--address", gateway.address, "--streams", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "200"})
+    assert done.returncode == 0, done.stderr
+    assert "3 x 60 frames/s" in done.stdout
+    assert "runet_x2_clean, 160x90, batches of 1" in done.stdout
