@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+import grpc
 
 from service.errors import InternalError, UpscaleError
 
@@ -44,7 +46,7 @@ class FailureLog:
         self,
         what: str,
         error: UpscaleError | asyncio.CancelledError,
-        fields: Mapping[str, object],
+        fields: Callable[[], Mapping[str, object]],
         *,
         bug: BaseException | None = None,
     ) -> None:
@@ -53,25 +55,24 @@ class FailureLog:
         Args:
             what: "frame" or "call".
             error: what its client is told.
-            fields: what else is known; None and "" are left out. Nothing that is secret, and no pixels.
+            fields: gives what else is known, if there will be a line; None and "" are left out. Nothing that is
+                secret, and no pixels.
             bug: what nobody foresaw; its traceback is logged.
         """
         if isinstance(error, UpscaleError):
             code, reason, message = error.code.name, error.reason, str(error)
         else:
             code, reason, message = CANCELLED, CANCELLED, "its client left, or its deadline has passed"
-        if not self._admits(reason):
-            return
         level = logging.INFO if code in _CLIENTS_OWN else logging.WARNING
         if isinstance(error, InternalError):
             level = logging.ERROR
-        if not log.isEnabledFor(level):
+        if not log.isEnabledFor(level) or not self._admits(reason):
             return
         cause = error.__cause__
         extra: dict[str, object] = {"code": code, "reason": reason}
-        extra |= {key: _short(value) for key, value in fields.items() if value not in (None, "")}
+        extra |= {key: _short(value) for key, value in fields().items() if value not in (None, "")}
         if cause is not None and bug is None:
-            extra["cause"] = _short(str(cause))
+            extra["cause"] = _short(cause.details() if isinstance(cause, grpc.aio.AioRpcError) else str(cause))
         log.log(level, "%s failed: %s", what, _short(message), extra=extra, exc_info=bug)
 
     def close(self) -> None:

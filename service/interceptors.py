@@ -97,14 +97,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Log a call that failed, and give it the id that its client may quote."""
         parent = trace_context.parent.get()
         error.request_id = parent.trace_id if parent else trace_context.new_request_id()
-        fields = {
-            "method": method,
-            "client": context.peer(),
-            "request_id": error.request_id,
-            "trace_id": parent and parent.trace_id,
-            "took_s": round(time.perf_counter() - arrival.get(), 6),
-            "retry_after_s": error.retry_after_s,
-        }
+
+        def fields() -> dict[str, object]:
+            return {
+                "request_id": error.request_id,
+                "trace_id": parent and parent.trace_id,
+                "method": method,
+                "client": context.peer(),
+                "took_s": round(time.perf_counter() - arrival.get(), 6),
+                "retry_after_s": error.retry_after_s,
+            }
+
         self._failures.failed("call", error, fields, bug=bug)
 
 

@@ -304,16 +304,20 @@ class FrameLine:
         self._metrics.frame_failed(method, variant, code)
         if isinstance(error, OverloadedError | BudgetTooSmallError):
             self._metrics.frame_refused(variant, reason.lower(), seconds)
+        recorded = told.span is not None and told.span.recorded
         if told.span:
-            attributes = {"upscale.outcome": reason.lower(), **told.attributes()}
+            attributes = {"upscale.outcome": reason.lower(), **told.attributes()} if recorded else {}
             told.span.failed(told.clock, attributes, code=code, reason=reason, message=str(error))
-        fields = {
-            "request_id": request_id,
-            "trace_id": trace_id if parent or (told.span and told.span.recorded) else "",
-            **told.fields(),
-            "took_s": round(seconds, 6),
-            "retry_after_s": retry_after_s,
-        }
+
+        def fields() -> dict[str, object]:
+            return {
+                "request_id": request_id,
+                "trace_id": trace_id if parent or recorded else "",
+                **told.fields(),
+                "took_s": round(seconds, 6),
+                "retry_after_s": retry_after_s,
+            }
+
         self._failures.failed("frame", error, fields, bug=bug)
 
     async def _reserve(self, job: FrameJob) -> None:

@@ -19,7 +19,46 @@ log = logging.getLogger(__name__)
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _TEXT_OF_MANY = "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s"
+FAILURES = "service.failures"
+_MOST_PER_S = 20
+_KINDS = 1000
 _JSON_NAMES = {"levelname": "level", "name": "logger", "exc_info": "exception"}
+
+
+class AtMost(logging.Filter):
+    """Lets a few lines of one kind through every second; the next one after them says how many were left out.
+
+    What fails for every batch, or for every call, shall not fill the disk. Frames' failures are counted by
+    `service.failures`, which knows better.
+    """
+
+    def __init__(self, most_per_s: int) -> None:
+        super().__init__()
+        self._most = most_per_s
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+        """By logger and message: when its second began, and how many lines there were since."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        if record.name == FAILURES:
+            return True
+        kind = (record.name, str(record.msg))
+        began, count = self._seen.get(kind, (0.0, 0))
+        if record.created - began >= 1:
+            if count > self._most:
+                record.left_out = count - self._most
+            if len(self._seen) >= _KINDS:
+                self._seen.clear()
+            began, count = record.created, 0
+        self._seen[kind] = (began, count + 1)
+        return count < self._most
+
+
+class _JsonFormatter(JsonFormatter):
+    """A line for what collects them; the time comes first."""
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        return {"time": log_data.pop("time"), **log_data}
 
 
 class TextFormatter(logging.Formatter):
@@ -50,12 +89,13 @@ def configure(settings: Settings, *, one_of_many: bool = False) -> None:
         one_of_many: the process shares its output with others, and lines of text say which one wrote them.
     """
     handler = logging.StreamHandler()
+    handler.addFilter(AtMost(_MOST_PER_S))
     if settings.log_format == "json":
         # What gRPC's core prints by itself is no JSON; what fails is told by Python as well. The core reads this when
         # it is loaded, and workers inherit it.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         handler.setFormatter(
-            JsonFormatter(
+            _JsonFormatter(
                 ["levelname", "name", "message", "process"],
                 rename_fields=_JSON_NAMES,
                 timestamp="time",

@@ -92,3 +92,26 @@ def test_tracing_without_its_packages_is_one_line() -> None:
     last = done.stderr.splitlines()[-1]
     assert last.startswith("service: otlp_endpoint is set, but opentelemetry is not installed")
     assert "Traceback" not in done.stderr
+
+
+def test_a_line_for_every_batch_does_not_fill_the_disk() -> None:
+    """The clock of the lines is ours, so that it does not matter how fast they are written."""
+    program = """
+def lines(number, moment):
+    for each in range(number):
+        record = log.makeRecord("here", logging.ERROR, "", 0, "Triton failed on %d", (each,), None)
+        record.created = moment
+        log.handle(record)
+lines(5000, 100.0)
+lines(1, 100.9)
+lines(2, 101.5)
+log.error("another")
+"""
+    _, written = run(program)
+    told = [json.loads(line) for line in written]
+    assert [line["message"] for line in told[:20]] == [f"Triton failed on {number}" for number in range(20)]
+    assert [(line["message"], line.get("left_out")) for line in told[20:]] == [
+        ("Triton failed on 0", 4981),
+        ("Triton failed on 1", None),
+        ("another", None),
+    ]
