@@ -312,6 +312,8 @@ class Scheduler:
 
 def _own(error: Exception) -> Exception:
     """The same error for one caller of several: it will bear the id of that caller's frame."""
+    if not isinstance(error, UpscaleError):  # a bug, of which each caller makes an error of its own
+        return error
     own = copy.copy(error)
     own.__cause__ = error.__cause__
     return own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_a_broken_picture_fails_alone(gateway: GatewayProcess, pictures: Path) -
     done = upscale4k(pictures, address=gateway.address)
     assert done.returncode == 1
     assert "c.png: frame.data is not a whole PNG picture" in done.stderr
+    assert re.search(r"\(request id [0-9a-f]{32}\)", done.stderr)
     assert "Traceback" not in done.stderr
     assert len(list(pictures.with_name("pictures_4k").iterdir())) == 3
 

@@ -292,6 +292,25 @@ async def test_a_frame_that_fails_everywhere_says_why(scene: Scene) -> None:
     assert sorted(scene.failures) == [("a", "runet_x2_clean"), ("b", "runet_x2_clean")]
 
 
+async def test_each_frame_of_a_batch_that_fails_has_an_error_of_its_own(scene: Scene) -> None:
+    backend = scene.join()
+    first = scene.submit()
+    await settle()
+    tasks = [scene.submit() for _ in range(3)]
+    backend.finish()
+    await first
+    await settle()
+    failure = OverloadedError("too much", 1.5)
+    failure.__cause__ = ValueError("the backend's words")
+    backend.finish(error=failure)
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert backend.sizes == [1, 3]
+    assert len({id(error) for error in errors}) == 3
+    for error in errors:
+        assert isinstance(error, OverloadedError)
+        assert (str(error), error.retry_after_s, error.__cause__) == ("too much", 1.5, failure.__cause__)
+
+
 async def test_what_a_client_did_is_not_tried_elsewhere(scene: Scene) -> None:
     first, second = scene.join("a"), scene.join("b")
     task = scene.submit()

@@ -76,7 +76,7 @@ def test_a_wrong_flag_is_one_line_and_exit_code_2(arguments: list[str], message:
 def test_gateway_and_client_need_no_torch() -> None:
     program = (
         "import sys, service.app, upscale_client.cli; "
-        "print([name for name in ('torch', 'onnx', 'models') if name in sys.modules])"
+        "print([name for name in ('torch', 'onnx', 'models', 'opentelemetry') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
