@@ -131,6 +131,8 @@ class Caller:
     position: LadderPosition | None = None
     """Of a session: its pictures do not flicker between networks, and its frames without a budget wait in turn for a
     free slot rather than fail."""
+    take_frame: Callable[[], None] = lambda: None
+    """Counts a frame; raises ClientLimitError where it is one too many for this client."""
 
 
 class Answer:
@@ -205,6 +207,7 @@ class FrameLine:
         """
         variant_name = ""
         try:
+            caller.take_frame()
             wanted = wish()
             frame = self._understand(wanted, framed)
             variant_name = frame.asked.name
