@@ -37,6 +37,8 @@ _STUCK_AFTER_S = 10.0
 """An event loop that has not turned for so long will not any more."""
 _KEEPALIVE_S = (30, 10)
 """How often a silent connection is asked whether its other end is still there, and how long that may take to answer."""
+_PINGS_NO_FASTER_S = 10
+"""A client that asks us that more often is cut off."""
 
 
 class StartError(RuntimeError):
@@ -104,6 +106,7 @@ class Gateway:
                     [("grpc.max_connection_age_ms", round(1000 * settings.connection_age_s))]
                     * (settings.connection_age_s > 0)
                 ),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000 * _PINGS_NO_FASTER_S),
                 ("grpc.keepalive_time_ms", 1000 * _KEEPALIVE_S[0]),
                 ("grpc.keepalive_timeout_ms", 1000 * _KEEPALIVE_S[1]),
                 # A second gateway on the port is a mistake and shall be told, unless it is meant.
