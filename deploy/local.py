@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import http
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-import grpc
 import typer
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.embedded.server import LIFELINE, EmbeddedTriton, EmbeddedTritonError
 from service.settings import Settings, env_name
@@ -66,10 +66,10 @@ class GatewayProcess:
         return self._process.pid
 
     def start(self, timeout_s: float = 30) -> None:
-        """Start it and wait until its health is SERVING.
+        """Start it and wait until it can answer frames.
 
         Raises:
-            LocalStackError: its port is taken, it ended, or it is not SERVING in time.
+            LocalStackError: its port is taken, it ended, or it is not ready in time.
         """
         with socket.socket() as probe:
             # Somebody else's gateway would answer our health checks.
@@ -88,21 +88,20 @@ class GatewayProcess:
         if output:
             output.close()
         deadline = time.monotonic() + timeout_s
-        with grpc.insecure_channel(self.address) as channel:
-            health: Any = health_pb2_grpc.HealthStub(channel)
-            while True:
-                if (code := self._process.poll()) is not None:
-                    raise LocalStackError(f"the gateway ended with code {code} before it was ready")
-                try:
-                    status = health.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True).status
-                    if status == health_pb2.HealthCheckResponse.SERVING:
-                        return
-                except grpc.RpcError:
-                    pass
-                if time.monotonic() > deadline:
-                    self.stop()
-                    raise LocalStackError(f"the gateway was not ready after {timeout_s:.0f} s")
-                time.sleep(0.05)
+        while not self._is_ready():
+            if (code := self._process.poll()) is not None:
+                raise LocalStackError(f"the gateway ended with code {code} before it was ready")
+            if time.monotonic() > deadline:
+                self.stop()
+                raise LocalStackError(f"the gateway was not ready after {timeout_s:.0f} s")
+            time.sleep(0.05)
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/readyz", timeout=1) as answer:
+                return answer.status == http.HTTPStatus.OK
+        except OSError:  # nobody listens yet, or it says that it is not
+            return False
 
     @property
     def running(self) -> bool:

@@ -15,8 +15,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_health.v1.health import aio as health  # pyright: ignore[reportAttributeAccessIssue] - its stubs forgot it
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
 
+from service.access.gate import Gate
+from service.access.tls import server_credentials
 from service.catalog import Catalog
 from service.endpoints import Endpoints
 from service.failures import FailureLog
@@ -24,6 +25,7 @@ from service.frames import FrameStore
 from service.interceptors import CallInterceptor
 from service.line import FrameLine
 from service.metrics import Metrics
+from service.ops import OpsServer
 from service.regions import Regions
 from service.rpc import SERVICE, UpscaleServicer
 from service.scheduler import BatchTime, Scheduler
@@ -35,6 +37,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _METRICS_EVERY_S = 0.2
+_STUCK_AFTER_S = 10.0
+"""An event loop that has not turned for so long will not any more."""
+_KEEPALIVE_S = (30, 10)
+"""How often a silent connection is asked whether its other end is still there, and how long that may take to answer."""
+_PINGS_NO_FASTER_S = 10
+"""A client that asks us that more often is cut off."""
 
 
 class StartError(RuntimeError):
@@ -47,6 +55,9 @@ class Gateway:
     Args:
         settings: its own.
         one_of_many: it shares its port with others, and leaves the serving of metrics to their supervisor.
+
+    Raises:
+        StartError: a file of the settings cannot be read, or makes no sense.
     """
 
     def __init__(self, settings: Settings, *, one_of_many: bool = False) -> None:
@@ -83,9 +94,12 @@ class Gateway:
         self._servicer = UpscaleServicer(settings, self._catalog, line, self._scheduler, self._regions, self._metrics)
         self._health: Any = health.HealthServicer()
         self._ready: bool | None = None
+        self._serving = False
+        self._turned_at = time.monotonic()
+        gate, self._credentials = access(settings)
         self._background: list[asyncio.Task[None]] = []
         self._server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._metrics, self._failures)],
+            interceptors=[CallInterceptor(self._metrics, self._failures, gate, settings.receive_timeout_s)],
             # The outer limit. The inner ones answer better, but only after reading a message.
             maximum_concurrent_rpcs=(
                 4 * settings.max_inflight_frames + settings.max_sessions + settings.max_client_regions + 16
@@ -93,11 +107,22 @@ class Gateway:
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.max_metadata_size", settings.max_metadata_bytes),
+                ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
+                ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
+                ("grpc.max_connection_idle_ms", round(1000 * settings.connection_idle_s)),
+                *(
+                    [("grpc.max_connection_age_ms", round(1000 * settings.connection_age_s))]
+                    * (settings.connection_age_s > 0)
+                ),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000 * _PINGS_NO_FASTER_S),
+                ("grpc.keepalive_time_ms", 1000 * _KEEPALIVE_S[0]),
+                ("grpc.keepalive_timeout_ms", 1000 * _KEEPALIVE_S[1]),
                 # A second gateway on the port is a mistake and shall be told, unless it is meant.
                 ("grpc.so_reuseport", int(one_of_many)),
             ],
         )
-        self._metrics_server: Any = None
+        self._ops: OpsServer | None = None
         self.port = 0
 
     async def start(self) -> None:
@@ -111,29 +136,45 @@ class Gateway:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), self._server)
         try:
-            self.port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
+            where = f"{settings.host}:{settings.port}"
+            if self._credentials is None:
+                self.port = self._server.add_insecure_port(where)
+            else:
+                self.port = self._server.add_secure_port(where, self._credentials)
         except RuntimeError:
             raise StartError(f"cannot listen on {settings.host}:{settings.port}: is another gateway running?") from None
         if not self._one_of_many:
+            host = settings.metrics_host or settings.host
             try:
-                self._metrics_server, _ = start_http_server(
-                    settings.metrics_port, settings.host, self._metrics.registry
+                self._ops = OpsServer(
+                    host,
+                    settings.metrics_port,
+                    self._metrics.registry,
+                    alive=lambda: time.monotonic() < self._turned_at + _STUCK_AFTER_S,
+                    ready=lambda: self._is_ready,
                 )
             except OSError as error:
                 raise StartError(
-                    f"cannot listen on {settings.host}:{settings.metrics_port} for metrics: {error.strerror}"
+                    f"cannot listen on {host}:{settings.metrics_port} for metrics: {error.strerror}"
                 ) from None
+        self._background = [asyncio.create_task(self._watch_gauges())]
         await self._endpoints.look()
-        self._background = [
-            asyncio.create_task(self._endpoints.watch()),
-            asyncio.create_task(self._watch_gauges()),
-        ]
+        self._background.append(asyncio.create_task(self._endpoints.watch()))
         await self._server.start()
-        log.info("gRPC on port %d, Triton at %s", self.port, settings.triton_url)
+        self._serving = True
+        self._metrics.ready(self._is_ready)
+        log.info(
+            "gRPC on port %d (%s), Triton at %s",
+            self.port,
+            "no TLS" if self._credentials is None else "TLS" if settings.tls_client_ca is None else "mTLS",
+            settings.triton_url,
+        )
 
     async def stop(self) -> None:
         """Finish what is in flight, then stop: first what takes work, last what shows how it went."""
         began = time.monotonic()
+        self._serving = False
+        self._metrics.ready(False)
         await self._health.enter_graceful_shutdown()
         self._servicer.stop()
         await self._server.stop(self._settings.shutdown_grace_s)
@@ -148,10 +189,13 @@ class Gateway:
         self._failures.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)
-        if self._metrics_server is not None:
-            self._metrics_server.shutdown()
-            self._metrics_server.server_close()
+        if self._ops is not None:
+            self._ops.close()
         log.info("stopped after %.1f s", time.monotonic() - began)
+
+    @property
+    def _is_ready(self) -> bool:
+        return self._serving and bool(self._ready)
 
     def _served(self) -> None:
         """What the endpoints serve may be another; tell the catalogue, the metrics and the health checks."""
@@ -164,6 +208,7 @@ class Gateway:
         ready = bool(serving)
         if ready != self._ready:
             self._ready = ready
+            self._metrics.ready(self._is_ready)
             self._health_told = asyncio.create_task(self._tell_health(ready))
 
     async def _tell_health(self, ready: bool) -> None:
@@ -173,6 +218,7 @@ class Gateway:
 
     async def _watch_gauges(self) -> None:
         while True:
+            self._turned_at = time.monotonic()
             self._metrics.slots(self._frames.in_use, self._frames.retired, self._settings.max_inflight_frames)
             self._metrics.regions(len(self._regions))
             waiting = self._scheduler.waiting()
@@ -206,6 +252,25 @@ def _tracing(settings: Settings) -> Tracing | None:
             f"otlp_endpoint is set, but {error.name} is not installed: pip install --group tracing"
         ) from None
     return Tracing(settings.otlp_endpoint, settings.trace_ratio)
+
+
+def access(settings: Settings) -> tuple[Gate, grpc.ServerCredentials | None]:
+    """Who may call, and the service's certificate, if it has one.
+
+    Raises:
+        StartError: a file of the settings cannot be read, or makes no sense.
+    """
+    try:
+        gate = Gate(settings)
+    except (OSError, ValueError) as error:
+        raise StartError(f"auth_keys={settings.auth_keys}, auth_jwt_keys={settings.auth_jwt_keys}: {error}") from None
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return gate, None
+    files = (settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+    try:
+        return gate, server_credentials(*files)
+    except (OSError, ValueError) as error:
+        raise StartError("tls_certificate={}, tls_key={}, tls_client_ca={}: ".format(*files) + str(error)) from None
 
 
 async def serve(settings: Settings, *, one_of_many: bool = False) -> None:

@@ -6,9 +6,13 @@
     ├── RegionInvalidError       INVALID_ARGUMENT    REGION_INVALID
     ├── ModelUnknownError        NOT_FOUND           MODEL_UNKNOWN
     ├── BudgetSpentError         DEADLINE_EXCEEDED   BUDGET_SPENT
+    ├── UnauthenticatedError     UNAUTHENTICATED     UNAUTHENTICATED
     ├── OverloadedError          RESOURCE_EXHAUSTED  OVERLOADED
+    │   └── ClientLimitError     RESOURCE_EXHAUSTED  CLIENT_LIMIT
     ├── BudgetTooSmallError      RESOURCE_EXHAUSTED  BUDGET_TOO_SMALL
     ├── ReaderTooSlowError       RESOURCE_EXHAUSTED  READER_TOO_SLOW
+    ├── ReceiveTimeoutError      DEADLINE_EXCEEDED   RECEIVE_TIMEOUT
+    ├── SessionIdleError         DEADLINE_EXCEEDED   SESSION_IDLE
     ├── BackendUnavailableError  UNAVAILABLE         BACKEND_UNAVAILABLE
     │   └── NotHeldError         UNAVAILABLE         BACKEND_UNAVAILABLE
     ├── ShuttingDownError        UNAVAILABLE         SHUTTING_DOWN
@@ -72,6 +76,13 @@ class BudgetSpentError(UpscaleError):
     reason = "BUDGET_SPENT"
 
 
+class UnauthenticatedError(UpscaleError):
+    """The call brings no valid token."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
 class OverloadedError(UpscaleError):
     """There is no room for another frame now; in `retry_after_s` seconds, at least 0, there may be."""
 
@@ -81,6 +92,12 @@ class OverloadedError(UpscaleError):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = None if retry_after_s is None else max(0.0, retry_after_s)
+
+
+class ClientLimitError(OverloadedError):
+    """The client asks for more than one client may have; there may be room for others."""
+
+    reason = "CLIENT_LIMIT"
 
 
 class BudgetTooSmallError(UpscaleError):
@@ -95,6 +112,20 @@ class ReaderTooSlowError(UpscaleError):
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "READER_TOO_SLOW"
+
+
+class ReceiveTimeoutError(UpscaleError):
+    """A call's message takes too long to come."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = "RECEIVE_TIMEOUT"
+
+
+class SessionIdleError(UpscaleError):
+    """A session's client sends nothing."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = "SESSION_IDLE"
 
 
 class BackendUnavailableError(UpscaleError):

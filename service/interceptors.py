@@ -14,27 +14,43 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from service import trace_context
-from service.errors import InternalError, UpscaleError
+from service.access.gate import Client, Gate, client_of
+from service.errors import (
+    InternalError,
+    ReceiveTimeoutError,
+    RequestInvalidError,
+    UnauthenticatedError,
+    UpscaleError,
+)
 from service.failures import FailureLog
 from service.metrics import Metrics
 from service.timing import set_duration
 
 ERROR_DOMAIN = "upscale.v1"
+_Context = grpc.aio.ServicerContext[Any, Any]
 arrival: ContextVar[float] = ContextVar("arrival")
 """When the first header of the call being handled came, on `time.perf_counter`'s clock."""
 
 
+calling: ContextVar[Client] = ContextVar("calling")
+"""Who the call being handled is from."""
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Notes each call's arrival, counts it, and turns what its handler raises into a status with details.
+    """Notes each call's arrival and who it is from, counts it, and turns what its handler raises into a status.
 
     Args:
         metrics: where calls are counted.
         failures: where calls are logged that failed as a whole; a frame's failure is logged before it comes here.
+        gate: who may call.
+        receive_timeout_s: how long a call's one message may take to come; a session has a time of its own.
     """
 
-    def __init__(self, metrics: Metrics, failures: FailureLog) -> None:
+    def __init__(self, metrics: Metrics, failures: FailureLog, gate: Gate, receive_timeout_s: float) -> None:
         self._metrics = metrics
         self._failures = failures
+        self._gate = gate
+        self._receive_timeout_s = receive_timeout_s
 
     async def intercept_service(
         self,
@@ -46,26 +62,52 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         trace_context.parent.set(trace_context.parent_in(handler_call_details.invocation_metadata or ()))
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
+        try:
+            token_owner = self._gate.token_owner(method, handler_call_details.invocation_metadata or ())
+        except UnauthenticatedError as error:
+            return grpc.stream_stream_rpc_method_handler(self._around(method, _refuse_with(error), None))
         for kind in ("unary_unary", "unary_stream", "stream_stream"):
-            if handler is not None and (behaviour := getattr(handler, kind)) is not None:
-                wrap = getattr(grpc, f"{kind}_rpc_method_handler")
-                return wrap(
-                    self._around(method, behaviour),
-                    request_deserializer=handler.request_deserializer,
-                    response_serializer=handler.response_serializer,
-                )
+            if handler is None or (behaviour := getattr(handler, kind)) is None:
+                continue
+            if inspect.isasyncgenfunction(behaviour):  # not ours: ours are all plain coroutines
+                return handler
+            if kind != "stream_stream":
+                behaviour = self._receiving(behaviour, answers=kind == "unary_unary")
+            # A stream's handler is called when the headers have come, any other's only when the message is there: and
+            # who may not call shall not send it, nor may it take for ever.
+            return grpc.stream_stream_rpc_method_handler(
+                self._around(method, behaviour, token_owner),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
         return handler
 
-    def _around(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-        if inspect.isasyncgenfunction(behaviour):  # not ours: ours are all plain coroutines
-            return behaviour
+    def _receiving(self, behaviour: Callable[..., Any], *, answers: bool) -> Callable[..., Any]:
+        """A handler that reads its one message itself, and writes what is returned."""
+
+        async def receive(_: object, context: _Context) -> None:
+            try:
+                async with asyncio.timeout(self._receive_timeout_s):
+                    request = await context.read()
+            except TimeoutError:
+                raise ReceiveTimeoutError(f"the message did not come within {self._receive_timeout_s:g} s") from None
+            if request is grpc.aio.EOF:  # pyright: ignore[reportAttributeAccessIssue] - its stubs forgot it
+                raise RequestInvalidError("the call has no message; it needs one")
+            response = await behaviour(request, context)
+            if answers:
+                await write(context, response)
+
+        return receive
+
+    def _around(self, method: str, behaviour: Callable[..., Any], token_owner: str | None) -> Callable[..., Any]:
         _, service, name = method.split("/")
 
-        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async def call(request: Any, context: _Context) -> Any:
             began = arrival.get()
             self._metrics.rpc_started(service, name)
             code = "OK"
             try:
+                calling.set(client_of(token_owner, context.peer(), context.auth_context()))
                 return await behaviour(request, context)
             except UpscaleError as error:
                 code = error.code.name
@@ -90,12 +132,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _tell(
         self,
         method: str,
-        context: grpc.aio.ServicerContext[Any, Any],
+        context: _Context,
         error: UpscaleError,
         bug: Exception | None = None,
     ) -> None:
         """Log a call that failed, and give it the id that its client may quote."""
-        parent = trace_context.parent.get()
+        parent, client = trace_context.parent.get(), calling.get(None)
         error.request_id = parent.trace_id if parent else trace_context.new_request_id()
 
         def fields() -> dict[str, object]:
@@ -103,7 +145,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 "request_id": error.request_id,
                 "trace_id": parent and parent.trace_id,
                 "method": method,
-                "client": context.peer(),
+                "client": client.share if client else context.peer(),
                 "took_s": round(time.perf_counter() - arrival.get(), 6),
                 "retry_after_s": error.retry_after_s,
             }
@@ -111,7 +153,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._failures.failed("call", error, fields, bug=bug)
 
 
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: UpscaleError) -> None:
+async def write(context: _Context, response: object) -> None:
+    """Send a response; to a client that has just gone, it is a call that was cancelled."""
+    try:
+        await context.write(response)
+    except grpc.aio.InternalError:  # gRPC's word for it, when its own cancellation comes too late
+        raise asyncio.CancelledError from None
+
+
+def _refuse_with(error: UpscaleError) -> Callable[..., Any]:
+    async def refuse(_request: object, _context: object) -> None:
+        raise error
+
+    return refuse
+
+
+async def _abort(context: _Context, error: UpscaleError) -> None:
     message = str(error)
     status = status_pb2.Status(code=error.code.value[0], message=message)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))

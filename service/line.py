@@ -135,6 +135,8 @@ class Caller:
     position: LadderPosition | None = None
     """Of a session: its pictures do not flicker between networks, and its frames without a budget wait in turn for a
     free slot rather than fail."""
+    take_frame: Callable[[], None] = lambda: None
+    """Counts a frame; raises ClientLimitError where it is one too many for this client."""
 
 
 @dataclass
@@ -167,11 +169,13 @@ class _Told:
     def attributes(self) -> dict[str, str | bool | int | float]:
         """For a span."""
         found: dict[str, str | bool | int | float] = {}
-        peer = str(self.caller.client or "")
-        kind, _, address = peer.partition(":")
-        if kind in ("ipv4", "ipv6"):
-            host, _, port = address.rpartition(":")
+        client = str(self.caller.client or "")
+        kind, _, address = client.partition(":")
+        host, _, port = address.rpartition(":")
+        if kind in ("ipv4", "ipv6") and port.isdecimal():
             found |= {"network.peer.address": host.strip("[]"), "network.peer.port": int(port)}
+        elif client:
+            found["upscale.client"] = client  # known by name
         if isinstance(self.message, pb.UpscaleStreamRequest):
             found["upscale.sequence"] = str(self.message.sequence)  # 64 bits without a sign: more than a span's integer
         if self.wanted:
@@ -265,6 +269,7 @@ class FrameLine:
         """
         told = _Told(caller, framed.message, clock, self._tracing and self._tracing.frame(caller.method, clock))
         try:
+            caller.take_frame()
             told.wanted = wanted = wish()
             told.frame = frame = self._understand(wanted, framed)
             job = self._job(caller, wanted, frame, clock, call_s, told.span)

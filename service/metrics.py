@@ -124,6 +124,12 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livemax",
         )
+        self._ready = Gauge(
+            "upscale_ready",
+            "Gateway processes that can answer frames.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
         self._endpoints: set[str] = set()
         self._predicted: set[tuple[str, str, int]] = set()
         self._started = Counter(
@@ -229,6 +235,10 @@ class Metrics:
         for endpoint in up:
             self._triton_up.labels(endpoint).set(up[endpoint])
             self._breaker_open.labels(endpoint).set(breakers_open[endpoint])
+
+    def ready(self, ready: bool) -> None:
+        """Frames can be answered, or not."""
+        self._ready.set(ready)
 
     def batch_times(self, seconds: Mapping[tuple[str, str, int], float]) -> None:
         """What batches are expected to take, by endpoint, variant and frames."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 
+from service.access.gate import Client
+from service.access.limits import ClientLimits
 from service.catalog import Catalog
 from service.errors import NotOfferedError, OverloadedError
-from service.interceptors import arrival
+from service.interceptors import arrival, calling, write
 from service.line import PROFILES, Caller, FrameLine, Wish
 from service.metrics import Metrics
 from service.regions import Regions
 from service.scheduler import BatchTime, Scheduler
+from service.scheduling.ladder import LadderPosition
 from service.session import Session, describe
 from service.settings import Settings
 from service.timing import StageClock, set_duration
@@ -41,6 +45,11 @@ class UpscaleServicer:
         metrics: Metrics,
     ) -> None:
         self._settings = settings
+        self._limits = ClientLimits(
+            frames_per_s=settings.client_frames_per_s,
+            burst=settings.client_burst_frames,
+            sessions=settings.client_sessions,
+        )
         self._catalog = catalog
         self._line = line
         self._scheduler = scheduler
@@ -80,7 +89,7 @@ class UpscaleServicer:
         clock = StageClock(arrival.get())
         clock.lap("receive")
         answering = self._line.upscale(
-            Caller("Upscale", context.peer()),
+            self._caller("Upscale", calling.get()),
             lambda: Wish.of(request.message),
             request,
             clock,
@@ -99,6 +108,8 @@ class UpscaleServicer:
                 f"{self._settings.max_sessions} sessions are open already, the most allowed; try again later"
             )
 
+        client = calling.get()
+
         async def read() -> Framed[pb.UpscaleStreamRequest] | None:
             request = await context.read()
             return request if isinstance(request, Framed) else None  # else grpc.aio.EOF
@@ -106,10 +117,11 @@ class UpscaleServicer:
         session = Session(
             self._line,
             read,
-            lambda response: _write(context, response),
-            client=context.peer(),
+            lambda response: write(context, response),
+            caller=self._caller("UpscaleStream", client, LadderPosition()),
             max_window=self._settings.max_stream_window,
             write_timeout_s=self._settings.stream_write_timeout_s,
+            idle_s=self._settings.session_idle_s,
             call_s=context.time_remaining,
             on_drop=lambda: self._metrics.frame_shed("", "superseded"),
         )
@@ -117,11 +129,14 @@ class UpscaleServicer:
         if self._stopping.is_set():
             session.stop()
         try:
-            with self._metrics.session():
+            with self._limits.session(client.name, time.monotonic()), self._metrics.session():
                 await session.run()
         finally:
             self._sessions.discard(session)
         context.set_trailing_metadata((("upscale-summary-bin", session.summary.SerializeToString()),))
+
+    def _caller(self, method: str, client: Client, position: LadderPosition | None = None) -> Caller:
+        return Caller(method, client.share, position, lambda: self._limits.take_frame(client.name, time.monotonic()))
 
     async def ShareRegion(self, request: pb.ShareRegionRequest, context: _Context) -> None:  # noqa: N802
         """A client's region is known as long as this call is open."""
@@ -129,7 +144,7 @@ class UpscaleServicer:
             raise NotOfferedError("this service shares no memory with clients: client_shared_memory is off")
         region = self._regions.share(request.name, request.byte_size, request.proof)
         try:
-            await _write(context, pb.ShareRegionResponse(handle=region.handle))
+            await write(context, pb.ShareRegionResponse(handle=region.handle))
             await self._stopping.wait()
         finally:
             self._regions.unshare(region)
@@ -173,14 +188,6 @@ def _batch_time(time: BatchTime) -> pb.BatchTime:
     message = pb.BatchTime(endpoint=time.endpoint, width=layout.width, height=layout.height, frames=time.frames)
     set_duration(message.predicted, time.seconds)
     return message
-
-
-async def _write(context: _Context, response: object) -> None:
-    """Send a response; to a client that has just gone, it is a call that was cancelled."""
-    try:
-        await context.write(response)
-    except grpc.aio.InternalError:  # gRPC's word for it, when its own cancellation comes too late
-        raise asyncio.CancelledError from None
 
 
 _as_is: Callable[[bytes], bytes] = bytes  # a handler's answer is serialised already; bytes of bytes is no copy

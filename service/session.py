@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from service.errors import ReaderTooSlowError, RequestInvalidError, ShuttingDownError, UpscaleError
+from service.errors import (
+    ReaderTooSlowError,
+    RequestInvalidError,
+    SessionIdleError,
+    ShuttingDownError,
+    UpscaleError,
+)
 from service.line import Answer, Caller, FrameLine, Wish
-from service.scheduling.ladder import LadderPosition
 from service.timing import STAGES, StageClock, set_duration
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Framed, serialise
 
 Request = Framed[pb.UpscaleStreamRequest]
-_METHOD = "UpscaleStream"
 _DEFAULT_WINDOW = 2
 
 
@@ -49,9 +53,10 @@ class Session:
         line: what every frame goes through.
         read: gives the next request, or None when the client has no more.
         write: sends a response's bytes; takes as long as the client lets it.
-        client: whose it is.
+        caller: whose it is.
         max_window: the largest window.
         write_timeout_s: how long one answer may wait to be read.
+        idle_s: how long the client may send nothing while no frame of its is worked on.
         call_s: gives the seconds until the call's deadline, or None.
         on_drop: called for every frame dropped because a later one came.
     """
@@ -62,18 +67,20 @@ class Session:
         read: Callable[[], Awaitable[Request | None]],
         write: Callable[[bytes], Awaitable[None]],
         *,
-        client: Hashable = None,
+        caller: Caller,
         max_window: int,
         write_timeout_s: float,
+        idle_s: float,
         call_s: Callable[[], float | None] = lambda: None,
         on_drop: Callable[[], None] = lambda: None,
     ) -> None:
         self._line = line
-        self._caller = Caller(_METHOD, client, LadderPosition())
+        self._caller = caller
         self._read = read
         self._write = write
         self._max_window = max_window
         self._write_timeout_s = write_timeout_s
+        self._idle_s = idle_s
         self._call_s = call_s
         self._on_drop = on_drop
         self._wish = Wish.of(pb.StreamOptions())
@@ -98,6 +105,7 @@ class Session:
         Raises:
             RequestInvalidError: its options make no sense.
             ReaderTooSlowError: an answer was not read in time.
+            SessionIdleError: the client sent nothing for too long.
             ShuttingDownError: it was stopped.
         """
         first = await self._read_unless_stopped()
@@ -238,8 +246,14 @@ class Session:
         reading = asyncio.ensure_future(self._read())
         stopped = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait({reading, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            return reading.result() if reading.done() else None
+            while True:
+                done, _ = await asyncio.wait(
+                    {reading, stopped}, timeout=self._idle_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if done:
+                    return reading.result() if reading.done() else None
+                if not self._tasks:
+                    raise SessionIdleError(f"nothing was sent for {self._idle_s:g} s: the session is over")
         finally:
             reading.cancel()
             stopped.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
@@ -33,11 +34,14 @@ class Settings(BaseSettings):
     )
 
     host: str = "0.0.0.0"
-    """Address the gRPC port and the metrics port listen on."""
+    """The address that the gRPC port listens on; that of the metrics port, too, unless metrics_host says another."""
     port: int = Field(default=50051, ge=0, le=65535)
     """The gRPC port; 0 picks a free one."""
     metrics_port: int = Field(default=9464, ge=0, le=65535)
-    """The port of /metrics; 0 picks a free one."""
+    """The port of /metrics, /livez and /readyz, which are plain HTTP and open to whoever reaches it; 0 picks a free
+    one."""
+    metrics_host: str = ""
+    """The address that the metrics port listens on; host's, if empty."""
 
     workers: int = Field(default=1, gt=0)
     """Gateway processes on the port. Each has its own max_inflight_frames and shared_memory_bytes; their metrics are
@@ -89,6 +93,46 @@ class Settings(BaseSettings):
     """The most frames of one session that are worked on at once; what each may take of max_inflight_frames."""
     stream_write_timeout_s: float = Field(default=30.0, gt=0)
     """A session whose client leaves an answer unread for so long is ended."""
+    session_idle_s: float = Field(default=300.0, gt=0)
+    """A session whose client sends nothing for so long, while no frame of its is worked on, is ended."""
+    receive_timeout_s: float = Field(default=30.0, gt=0)
+    """A call whose message has not come after so long is ended."""
+    max_metadata_bytes: int = Field(default=8192, gt=0)
+    """The largest metadata of a call."""
+    max_calls_per_connection: int = Field(default=256, gt=0)
+    """Calls that one connection may have open at once; more of them wait at the client's side."""
+    connection_idle_s: float = Field(default=900.0, ge=1)
+    """A connection without calls for so long is closed; clients make another when they need one."""
+    connection_age_s: float = Field(default=0.0, ge=0)
+    """A connection so old is closed as soon as its calls are over, so that clients spread over gateways that came
+    later; 0: never."""
+
+    tls_certificate: Path | None = None
+    """The service's certificate and those that lead to its root, PEM: clients connect by TLS. Read again when it, the
+    key or the clients' CA changes."""
+    tls_key: Path | None = None
+    """The certificate's private key, PEM, without a passphrase."""
+    tls_client_ca: Path | None = None
+    """Certificates, PEM: only clients with a certificate from one of these may connect (mTLS)."""
+    auth_keys: Path | None = None
+    """A file of static keys, which `python -m service.access.keys CLIENT` makes: only calls with one of them, or with a
+    token that auth_jwt_keys accepts, are answered. Read again when it changes."""
+    auth_jwt_keys: Path | None = None
+    """The public keys of an identity provider, as a JSON Web Key Set or one PEM: only calls with a token of its, or
+    with a key of auth_keys, are answered. Read again when it changes."""
+    auth_jwt_issuer: str = ""
+    """What the tokens' `iss` must be."""
+    auth_jwt_audience: str = ""
+    """What the tokens' `aud` must hold."""
+
+    client_frames_per_s: float = Field(default=0.0, ge=0)
+    """Frames a second that one client may send; 0: no limit. A client is a name from a token, a key or a certificate,
+    or else an address. Every worker counts for itself."""
+    client_burst_frames: int = Field(default=120, gt=0)
+    """Frames that one client may send at once, after a pause."""
+    client_sessions: int = Field(default=0, ge=0)
+    """Sessions that one client may have open; 0: no limit but max_sessions."""
+
     codec_threads: int = Field(default=os.cpu_count() or 1, gt=0)
     """Threads that decode and encode PNG, JPEG and WebP."""
 
@@ -130,6 +174,18 @@ class Settings(BaseSettings):
         if value and not (parts.scheme in ("http", "https") and parts.hostname):
             raise ValueError(f"{value!r} is no OTLP receiver; accepted are http://host:port and https://host:port")
         return value
+
+    @model_validator(mode="after")
+    def _refuse_half_measures(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together: one is set and the other is not")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key: clients show theirs by TLS only")
+        if self.auth_jwt_keys is not None and not (self.auth_jwt_issuer and self.auth_jwt_audience):
+            raise ValueError(
+                "auth_jwt_keys needs auth_jwt_issuer and auth_jwt_audience: tokens for others are not ours"
+            )
+        return self
 
     @model_validator(mode="after")
     def _refuse_impossible(self) -> Self:

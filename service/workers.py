@@ -21,11 +21,12 @@ from collections.abc import Generator
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service import logs
-from service.app import StartError, serve
+from service.app import StartError, access, serve
+from service.ops import OpsServer
 from service.settings import Settings
 from upscale_client.allocator import keep_large_buffers
 
@@ -43,26 +44,32 @@ def run_workers(settings: Settings) -> None:
     """Run `settings.workers` gateways until SIGTERM or SIGINT, then stop them gracefully.
 
     Raises:
-        StartError: a port is taken.
+        StartError: a port is taken, or a file of the settings makes no sense.
     """
+    access(settings)  # once, before every worker fails of it
     folder = tempfile.mkdtemp(prefix="upscale-metrics-")
     os.environ[METRICS_FOLDER] = folder
     try:
         with _hold_port(settings) as port:
             registry = CollectorRegistry()
             MultiProcessCollector(registry, folder)
+            host = settings.metrics_host or settings.host
             try:
-                metrics, _ = start_http_server(settings.metrics_port, settings.host, registry)
+                ops = OpsServer(
+                    host,
+                    settings.metrics_port,
+                    registry,
+                    ready=lambda: bool(registry.get_sample_value("upscale_ready")),
+                )
             except OSError as error:
                 raise StartError(
-                    f"cannot listen on {settings.host}:{settings.metrics_port} for metrics: {error.strerror}"
+                    f"cannot listen on {host}:{settings.metrics_port} for metrics: {error.strerror}"
                 ) from None
-            log.info("%d workers on port %d, metrics on port %d", settings.workers, port, metrics.server_port)
+            log.info("%d workers on port %d, metrics on port %d", settings.workers, port, ops.port)
             try:
                 _Supervisor(settings.model_copy(update={"port": port})).run()
             finally:
-                metrics.shutdown()
-                metrics.server_close()
+                ops.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

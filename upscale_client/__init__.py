@@ -16,6 +16,7 @@ with UpscaleClient("localhost:50051") as client:
 """
 
 from upscale_client._async_client import AsyncSharedFrames, AsyncUpscaleClient, AsyncUpscaleStream
+from upscale_client._calls import Tls
 from upscale_client._client import SharedFrames, UpscaleClient, UpscaleStream
 from upscale_client._errors import (
     BudgetSpentError,
@@ -26,6 +27,7 @@ from upscale_client._errors import (
     ModelNotFoundError,
     NotOfferedError,
     OverloadedError,
+    UnauthenticatedError,
     UnavailableError,
     UpscaleError,
 )
@@ -71,6 +73,8 @@ __all__ = [
     "StreamAnswer",
     "StreamFrame",
     "StreamSummary",
+    "Tls",
+    "UnauthenticatedError",
     "UnavailableError",
     "UpscaleClient",
     "UpscaleError",

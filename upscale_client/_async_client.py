@@ -9,7 +9,18 @@ from typing import Any, Self
 import grpc
 
 from upscale_client import _messages, wire
-from upscale_client._calls import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, OPTIONS, Pixels, Stub, numbered, summary
+from upscale_client._calls import (
+    DEFAULT_ADDRESS,
+    DEFAULT_TIMEOUT_S,
+    OPTIONS,
+    Pixels,
+    Stub,
+    Tls,
+    Token,
+    credentials,
+    numbered,
+    summary,
+)
 from upscale_client._errors import from_rpc
 from upscale_client._messages import (
     Colour,
@@ -34,9 +45,21 @@ _HD = Colour()
 class AsyncUpscaleClient:
     """As `UpscaleClient`, for asyncio."""
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
-        self._stub = Stub(self._channel)
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        tls: bool | Tls = False,
+        token: Token = "",
+    ) -> None:
+        secure = credentials(address, tls, token)
+        self._channel = (
+            grpc.aio.insecure_channel(address, options=OPTIONS)
+            if secure is None
+            else grpc.aio.secure_channel(address, secure, options=OPTIONS)
+        )
+        self._stub = Stub(self._channel, token)
         self._timeout_s = timeout_s
 
     async def upscale(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,50 +25,98 @@ _SERVICE = pb.DESCRIPTOR.services_by_name["UpscaleService"].full_name
 _SUMMARY_KEY = "upscale-summary-bin"
 
 
+@dataclass(frozen=True)
+class Tls:
+    """A connection by TLS; the files are PEM.
+
+    Attributes:
+        ca: whose certificates are trusted; None for the public authorities.
+        certificate: the client's own, where the service asks for one.
+        key: its private key.
+    """
+
+    ca: Path | str | None = None
+    certificate: Path | str | None = None
+    key: Path | str | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """As gRPC wants them.
+
+        Raises:
+            OSError: a file cannot be read.
+            ValueError: the certificate and its key are not both there.
+        """
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("a client's certificate and its key belong together: one is set and the other is not")
+        ca, key, certificate = (
+            None if path is None else Path(path).read_bytes() for path in (self.ca, self.key, self.certificate)
+        )
+        return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
+Token = str | Callable[[], str]
+"""What a client shows the service, or a function that gives it for every call, so that it may change."""
+
+
+def credentials(address: str, tls: bool | Tls, token: Token) -> grpc.ChannelCredentials | None:
+    """For a channel; None for one without TLS.
+
+    Raises:
+        OSError, ValueError: see `Tls`; or a token would be sent in clear text to another host.
+    """
+    if tls:
+        return (Tls() if tls is True else tls).credentials()
+    host = address.removeprefix("dns:").strip("/").rpartition(":")[0].strip("[]")
+    if token and not (host in ("localhost", "::1") or host.startswith("127.") or address.startswith("unix:")):
+        raise ValueError(f"a token would go to {address} in clear text: use tls")
+    return None
+
+
 class Stub:
     """The methods on a channel of either kind, with the wire form of those that carry frames.
 
     If the application has a current OpenTelemetry span, the service is told of it.
     """
 
-    def __init__(self, channel: Any) -> None:
-        self.upscale: Callable[..., Any] = _traced(
+    def __init__(self, channel: Any, token: Token = "") -> None:
+        def with_metadata(call: Callable[..., Any]) -> Callable[..., Any]:
+            def called(request: object, timeout: float | None = None) -> Any:
+                metadata = _trace_headers()
+                if token:
+                    shown = token if isinstance(token, str) else token()
+                    metadata["authorization"] = f"Bearer {shown}"
+                return call(request, timeout=timeout, metadata=tuple(metadata.items()))
+
+            return called
+
+        self.upscale = with_metadata(
             channel.unary_unary(
                 f"/{_SERVICE}/Upscale",
                 request_serializer=wire.serialise,
                 response_deserializer=lambda data: wire.parse(pb.UpscaleResponse, data),
             )
         )
-        self.stream: Callable[..., Any] = _traced(
+        self.stream = with_metadata(
             channel.stream_stream(
                 f"/{_SERVICE}/UpscaleStream",
                 request_serializer=wire.serialise,
                 response_deserializer=lambda data: wire.parse(pb.UpscaleStreamResponse, data),
             )
         )
-        self.share_region: Callable[..., Any] = _traced(
+        self.share_region = with_metadata(
             channel.unary_stream(
                 f"/{_SERVICE}/ShareRegion",
                 request_serializer=pb.ShareRegionRequest.SerializeToString,
                 response_deserializer=pb.ShareRegionResponse.FromString,
             )
         )
-        self.list_models: Callable[..., Any] = _traced(
+        self.list_models = with_metadata(
             channel.unary_unary(
                 f"/{_SERVICE}/ListModels",
                 request_serializer=pb.ListModelsRequest.SerializeToString,
                 response_deserializer=pb.ListModelsResponse.FromString,
             )
         )
-
-
-def _traced(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method, told of the current span."""
-
-    def call(request: object, *, metadata: Iterable[tuple[str, str]] = (), **options: Any) -> Any:
-        return method(request, metadata=(*metadata, *_trace_headers().items()), **options)
-
-    return call
 
 
 def _trace_headers() -> dict[str, str]:

@@ -9,7 +9,18 @@ from typing import Any, Self
 import grpc
 
 from upscale_client import _messages, wire
-from upscale_client._calls import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, OPTIONS, Pixels, Stub, numbered, summary
+from upscale_client._calls import (
+    DEFAULT_ADDRESS,
+    DEFAULT_TIMEOUT_S,
+    OPTIONS,
+    Pixels,
+    Stub,
+    Tls,
+    Token,
+    credentials,
+    numbered,
+    summary,
+)
 from upscale_client._errors import from_rpc
 from upscale_client._messages import (
     Colour,
@@ -37,11 +48,29 @@ class UpscaleClient:
     Args:
         address: host and port of the service.
         timeout_s: the longest a call may take, unless it says otherwise. Streams have no limit.
+        tls: True if the service's certificate comes from a public authority; `Tls` for others, and to show one's own.
+        token: a key of the service's or a JSON Web Token; or a function that gives it, called for every call.
+
+    Raises:
+        OSError: a file of `tls` cannot be read.
+        ValueError: a certificate without its key; or a token that would go to another host in clear text.
     """
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        self._channel = grpc.insecure_channel(address, options=OPTIONS)
-        self._stub = Stub(self._channel)
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        tls: bool | Tls = False,
+        token: Token = "",
+    ) -> None:
+        secure = credentials(address, tls, token)
+        self._channel = (
+            grpc.insecure_channel(address, options=OPTIONS)
+            if secure is None
+            else grpc.secure_channel(address, secure, options=OPTIONS)
+        )
+        self._stub = Stub(self._channel, token)
         self._timeout_s = timeout_s
 
     def upscale(

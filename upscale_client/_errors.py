@@ -4,6 +4,7 @@ UpscaleError
 ├── InvalidRequestError    the frame or another field is wrong; sending it again will not help
 ├── ModelNotFoundError     no such model, scale or profile is served
 ├── MessageTooLargeError   the frame is larger than the service takes
+├── UnauthenticatedError   the service needs a token or key, and this one is not valid
 ├── BudgetSpentError       the budget or the timeout ran out
 ├── OverloadedError        no room now; try again later
 ├── BudgetTooSmallError    the budget is shorter than the network takes; trying again will not help
@@ -65,6 +66,10 @@ class MessageTooLargeError(UpscaleError):
     """The frame is larger than the service takes."""
 
 
+class UnauthenticatedError(UpscaleError):
+    """The service needs a token or a key, and there was none that is valid."""
+
+
 class BudgetSpentError(UpscaleError):
     """The budget or the timeout ran out."""
 
@@ -99,6 +104,7 @@ class InternalError(UpscaleError):
 _BY_CODE: dict[grpc.StatusCode, type[UpscaleError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
     grpc.StatusCode.NOT_FOUND: ModelNotFoundError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: BudgetSpentError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,

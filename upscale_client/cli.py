@@ -6,13 +6,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from upscale_client._calls import DEFAULT_ADDRESS
+from upscale_client._calls import DEFAULT_ADDRESS, Tls
 from upscale_client._client import UpscaleClient
 from upscale_client._errors import UpscaleError
 from upscale_client._messages import Encoding, Upscaled
@@ -62,12 +62,24 @@ def upscale(
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Pictures in flight at once.")] = 2,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="Seconds one picture may take.")] = 60.0,
+    tls: Annotated[bool, typer.Option("--tls", help="Connect by TLS.")] = False,
+    ca: Annotated[Path | None, typer.Option(help="By TLS, trusting these certificates (PEM).")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="Your own certificate (PEM), if the service asks.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
+    token: Annotated[
+        str, typer.Option(envvar="UPSCALE4K_TOKEN", help="Your key or token; better set as a variable.")
+    ] = "",
 ) -> None:
     """Upscale a picture, or every picture of a folder."""
     pairs = _pairs(source, output, fmt.value if fmt else None)
     failures = 0
+    secure = Tls(ca, certificate, key) if tls or ca or certificate or key else False
+    try:
+        connection = UpscaleClient(address, timeout_s=timeout_s, tls=secure, token=token)
+    except (OSError, ValueError) as error:
+        _refuse(str(error))
     with (
-        UpscaleClient(address, timeout_s=timeout_s) as client,
+        connection as client,
         ThreadPoolExecutor(jobs) as pool,
         Progress(
             TextColumn("{task.description}"),
@@ -138,7 +150,7 @@ def _pairs(source: Path, output: Path | None, fmt: str | None) -> list[tuple[Pat
     return [(source, target)]
 
 
-def _refuse(message: str) -> None:
+def _refuse(message: str) -> NoReturn:
     print(f"upscale4k: {message}", file=sys.stderr)
     raise typer.Exit(2)
 

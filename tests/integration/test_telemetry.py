@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -330,6 +331,25 @@ def test_no_token_and_no_pixel_is_logged(traced: Scene) -> None:
     traced.line(method="ShareRegion")
     for secret in (token, "Bearer", "PIXEL", "PROOF"):
         assert secret not in traced.text
+
+
+def test_a_client_is_named_and_its_key_is_not(triton: EmbeddedTriton, tmp_path: Path) -> None:
+    key, wrong = "right-" + "k" * 40, "wrong-" + "k" * 40
+    keys = tmp_path / "keys"
+    keys.write_text(f"player-7 sha256:{hashlib.sha256(key.encode()).hexdigest()}\n")
+    scene = Scene(triton, tmp_path / "log", None, log_level="DEBUG", auth_keys=keys)
+    scene.gateway.start()
+    with UpscaleClient(scene.gateway.address, token=key) as client, pytest.raises(UpscaleError) as frame:
+        client.upscale(FRAME[:3])
+    with UpscaleClient(scene.gateway.address, token=wrong) as client, pytest.raises(UpscaleError) as call:
+        client.upscale(FRAME)
+    assert scene.line(request_id=frame.value.request_id)["client"] == "player-7"
+    line = scene.line(request_id=call.value.request_id)
+    assert (line["code"], line["method"], line["level"]) == ("UNAUTHENTICATED", "Upscale", "WARNING")
+    assert line["client"].startswith("ipv4:127.0.0.1:")
+    scene.gateway.stop()
+    assert key not in scene.text
+    assert wrong not in scene.text
 
 
 def test_many_failures_are_a_few_lines_and_their_number(triton: EmbeddedTriton, tmp_path: Path) -> None:

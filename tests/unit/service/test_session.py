@@ -14,11 +14,13 @@ from service.errors import (
     OverloadedError,
     ReaderTooSlowError,
     RequestInvalidError,
+    SessionIdleError,
     ShuttingDownError,
 )
 from service.frames import FrameFormat, FrameStore
-from service.line import Answer, Wish
+from service.line import Answer, Caller, Wish
 from service.scheduling.jobs import Priority
+from service.scheduling.ladder import LadderPosition
 from service.session import Session
 from service.timing import StageClock
 from upscale_client.v1 import upscale_pb2 as pb
@@ -26,6 +28,7 @@ from upscale_client.wire import Framed
 
 SIZE = FrameFormat(height=16, width=16, scale=2)
 RETRY_AFTER_S = {b"full": None, b"full now": 0.0, b"full for long": 1.25}
+CALLER = Caller("UpscaleStream", "somebody", LadderPosition())
 VARIANT = Variant("runet_x2_clean", "runet", 2, "clean", 4, True, 1)
 
 
@@ -59,7 +62,9 @@ class Line:
 class Scene:
     """A session between a line and a client."""
 
-    def __init__(self, store: FrameStore, *, at_once: bool = True, write_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, store: FrameStore, *, at_once: bool = True, write_timeout_s: float = 5.0, idle_s: float = 5.0
+    ) -> None:
         self.line = Line(store, at_once)
         self.sent: asyncio.Queue[Framed[pb.UpscaleStreamRequest] | None] = asyncio.Queue()
         self.taken = 0
@@ -70,8 +75,10 @@ class Scene:
             self.line,  # pyright: ignore[reportArgumentType]
             self._read,
             self._write,
+            caller=CALLER,
             max_window=4,
             write_timeout_s=write_timeout_s,
+            idle_s=idle_s,
         )
 
     def options(self, **options: Any) -> None:
@@ -225,7 +232,7 @@ async def test_a_client_whose_leaving_is_told_twice_loses_no_slot(store: FrameSt
         asyncio.get_running_loop().call_soon(running.cancel)
         raise asyncio.CancelledError
 
-    session = Session(scene.line, scene._read, write, max_window=4, write_timeout_s=5)  # pyright: ignore
+    session = Session(scene.line, scene._read, write, caller=CALLER, max_window=4, write_timeout_s=5, idle_s=5)  # pyright: ignore
     scene.options(window=4)
     for number in range(4):
         scene.frame(number)
@@ -298,4 +305,23 @@ async def test_options_come_once(store: FrameStore) -> None:
     scene.options()
     with pytest.raises(RequestInvalidError, match="options may come in the first message only"):
         await scene.session.run()
+    assert scene.numbers() == [0]
+
+
+async def test_a_client_that_sends_nothing_is_let_go(store: FrameStore) -> None:
+    scene = Scene(store, idle_s=0.05)
+    scene.options()
+    with pytest.raises(SessionIdleError, match=r"nothing was sent for 0.05 s"):
+        await scene.session.run()
+
+
+async def test_a_client_that_waits_for_an_answer_is_not_idle(store: FrameStore) -> None:
+    scene = Scene(store, at_once=False, idle_s=0.02)
+    scene.options()
+    scene.frame(0)
+    running = asyncio.create_task(scene.session.run())
+    await asyncio.sleep(0.1)
+    scene.line.finish(0)
+    with pytest.raises(SessionIdleError):
+        await running
     assert scene.numbers() == [0]
