@@ -13,11 +13,14 @@ from service.catalog import Variant
 from service.discovery import Discovery
 from service.errors import BackendUnavailableError, NotHeldError, UpscaleError
 from service.frames import FrameFormat, FrameStore, SlotBatch
-from service.scheduler import Scheduler
+from service.scheduler import BatchTime, Scheduler
 from service.settings import Settings
 from service.triton import Triton
 
 log = logging.getLogger(__name__)
+
+_AS_BEFORE = 2.0
+"""An endpoint that comes back is as fast as it was if a frame takes no more than so many times what one took."""
 
 
 class Endpoint:
@@ -46,6 +49,8 @@ class Endpoint:
         self._held: dict[str, Variant] = {}
         """What Triton holds."""
         self._warm: set[str] = set()
+        self._before: list[BatchTime] = []
+        """How long its batches took when it was last there."""
         self._serving: dict[str, Variant] = {}
         self._warming: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -113,6 +118,7 @@ class Endpoint:
             if variants:
                 self._scheduler.join(self, variants.values())
             else:
+                self._before = [time for time in self._scheduler.times() if time.endpoint == self.url]
                 self._scheduler.leave(self.url)
         self._on_change()
 
@@ -129,38 +135,75 @@ class Endpoint:
             self._breaker.undecided()
         else:
             self._breaker.succeeded()
+            self._recall()
             log.info("Triton at %s works again", self.url)
         finally:
             self._warming = None
         self._looked(list(self._held.values()))
 
     async def _warm_up(self) -> None:
-        """Time batches of what is new, the most wanted first, as long as there is time for it."""
+        """See how long batches of what is new take."""
         new = sorted((variant for variant in self._held.values() if variant.name not in self._warm), key=self._rank)
-        ends = time.monotonic() + self._settings.warm_up_s
-        alone: dict[str, float] = {}
         try:
-            for variant, frames in _in_turn(new):
-                # It is inferred twice.
-                if time.monotonic() + 2 * frames * alone.get(variant.name, 0.0) >= ends:
-                    continue
-                layout = self._largest(variant)
-                try:
-                    seconds = await self._triton.warm_up(variant, layout, frames)
-                except BackendUnavailableError:
-                    raise
-                except UpscaleError as error:
-                    log.warning("%d frame(s) of %s were not timed: %s", frames, variant.name, error)
-                    continue
-                alone.setdefault(variant.name, seconds)
-                self._scheduler.measured(self.url, variant, layout, frames, seconds)
-            self._warm |= {variant.name for variant in new}
+            self._warm |= await self._remember(new) or await self._time(new)
         except BackendUnavailableError as error:
             log.warning("the endpoint is not used yet: %s", error)
             return  # the next look begins anew
         finally:
             self._warming = None
         self._looked(list(self._held.values()))
+
+    async def _remember(self, new: Sequence[Variant]) -> set[str]:
+        """Take what it took before for what it takes now, if one frame takes as long; returns whose times are known.
+
+        An endpoint that was gone for a moment is used again at once, and not only after all its batches were timed.
+        """
+        singles = [each for each in self._before if each.frames == 1]
+        for variant in new:
+            layouts = {each.layout.input_bytes: each for each in singles if each.variant == variant.name}
+            if layouts:
+                break
+        else:
+            return set()
+        probe = layouts[max(layouts)]
+        try:
+            seconds = await self._triton.warm_up(variant, probe.layout, 1)
+        except BackendUnavailableError:
+            raise
+        except UpscaleError as error:
+            log.warning("whether Triton at %s is as fast as before is not known: %s", self.url, error)
+            seconds = math.inf
+        if seconds > _AS_BEFORE * probe.seconds:
+            self._before = []
+        return self._recall()
+
+    def _recall(self) -> set[str]:
+        """Let the scheduler know what batches took before; returns whose that were."""
+        before = [each for each in self._before if each.variant in self._held]
+        self._before = []
+        for each in before:
+            self._scheduler.measured(self.url, self._held[each.variant], each.layout, each.frames, each.seconds)
+        return {each.variant for each in before}
+
+    async def _time(self, new: Sequence[Variant]) -> set[str]:
+        """Time batches, the most wanted first, as long as there is time for it; returns the variants' names."""
+        ends = time.monotonic() + self._settings.warm_up_s
+        alone: dict[str, float] = {}
+        for variant, frames in _in_turn(new):
+            # It is inferred twice.
+            if time.monotonic() + 2 * frames * alone.get(variant.name, 0.0) >= ends:
+                continue
+            layout = self._largest(variant)
+            try:
+                seconds = await self._triton.warm_up(variant, layout, frames)
+            except BackendUnavailableError:
+                raise
+            except UpscaleError as error:
+                log.warning("%d frame(s) of %s were not timed: %s", frames, variant.name, error)
+                continue
+            alone.setdefault(variant.name, seconds)
+            self._scheduler.measured(self.url, variant, layout, frames, seconds)
+        return {variant.name for variant in new}
 
     def _rank(self, variant: Variant) -> tuple[bool, int]:
         models = [self._settings.default_model, *self._settings.ladder_models]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from service.catalog import Variant
 from service.errors import BackendUnavailableError, OverloadedError
 from service.frames import SHARED_MEMORY, FrameFormat, FrameStore, Slot, SlotBatch
 from service.triton import Triton
+from tests.conftest import StartGateway, metric
+from upscale_client import UnavailableError, UpscaleClient
 
 FRAME = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
 LAYOUT = FrameFormat(64, 96, 2)
@@ -203,3 +206,32 @@ async def test_an_nv12_network_is_warmed_up_with_its_colours(tmp_path: Path, sto
         assert await endpoint.triton.warm_up(variant, FrameFormat(64, 96, 2, "nv12"), 3) > 0
         await endpoint.triton.close()
         assert known(server.url) == set()
+
+
+async def test_an_endpoint_that_was_gone_for_a_moment_is_used_again_without_timing_all_anew(
+    repository: Path, start_gateway: StartGateway
+) -> None:
+    def inferred() -> int:
+        statistics: Any = InferenceServerClient(server.url).get_inference_statistics()
+        return sum(model.execution_count for model in statistics.model_stats)
+
+    with EmbeddedTriton(repository) as server:
+        by_itself = inferred()  # Triton warms its models up on its own
+        gateway = start_gateway(server.url, warm_up_s=8)
+        timed = inferred() - by_itself
+        times = metric(gateway, "upscale_batch_predicted_seconds")
+        server.kill()
+        server.start()
+        deadline = time.monotonic() + 60
+        with UpscaleClient(gateway.address) as client:
+            while True:
+                try:
+                    assert client.upscale(FRAME, timeout_s=30).width == 288
+                    break
+                except UnavailableError:
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.05)
+        assert timed > 3, "there was more to time than the one frame by which it is known again"
+        assert inferred() - by_itself <= 3
+        assert metric(gateway, "upscale_batch_predicted_seconds") >= times / 2
+        gateway.stop()
