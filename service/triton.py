@@ -36,6 +36,8 @@ _REGION_UNKNOWN = "Unable to find shared memory region"
 # What it says when it knew a region all along: it was taken for gone, or we were.
 _REGION_KNOWN = "already in manager"
 _REGION_IN_USE = "currently in use"
+_REGION_FILES = ("upscale-frames-", "upscale-client-")
+_SWEEP_EVERY_S = 5.0
 _LAST_PAUSES_S = (0.01, 0.04, 0.2, 1.0)
 _GONE = {"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED"}
 
@@ -74,6 +76,7 @@ class Triton:
         told to unmap them: not after a batch without an answer, for it may still write there."""
         self._unneeded: list[str] = []
         """Names that it is still to be told to unmap."""
+        self._swept_at = 0.0
         self._batches = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -116,6 +119,7 @@ class Triton:
             self._variants = {
                 name: self._variants[name] if name in self._variants else await self._variant(name) for name in ready
             }
+            await self._find_orphans()
             await self._unregister_unneeded()
             up, self._late = True, False
         except InferenceServerException as error:
@@ -302,6 +306,21 @@ class Triton:
             self._registered.pop(name, None)
             if self._may_know.pop(name, False):
                 self._unneeded.append(name)
+
+    async def _find_orphans(self) -> None:
+        """Look for regions that a killed gateway left mapped: their files are gone, and their memory is not."""
+        now = time.monotonic()
+        # One that it could register says that it shares our /dev/shm: on another host all would seem to be gone.
+        if not (self._by_shared_memory and self._registered) or now < self._swept_at + _SWEEP_EVERY_S:
+            return
+        self._swept_at = now
+        status = await self._client.get_system_shared_memory_status(client_timeout=_POLL_TIMEOUT_S)
+        for region in status.regions.values():
+            file = region.key.removeprefix("/")
+            known = region.name in self._may_know or region.name in self._unneeded
+            if file.startswith(_REGION_FILES) and not known and not (SHARED_MEMORY / file).exists():
+                log.info("Triton at %s has %s mapped still, whose gateway is gone", self.url, region.name)
+                self._unneeded.append(region.name)
 
     async def _unregister_unneeded(self) -> None:
         for name in list(self._unneeded):

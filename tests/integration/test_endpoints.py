@@ -237,3 +237,28 @@ async def test_an_endpoint_that_was_gone_for_a_moment_is_used_again_without_timi
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
         gateway.stop()
+
+
+async def test_what_a_killed_gateway_left_mapped_is_unmapped_by_the_next(
+    own_triton: EmbeddedTriton, start_gateway: StartGateway
+) -> None:
+    killed = start_gateway(own_triton.url)
+    with UpscaleClient(killed.address) as client:
+        client.upscale(FRAME)
+        shared = client.shared_frames(96, 64, scale=2)
+        shared.upscale()
+        before = known(own_triton.url)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.wait()
+        shared.close()
+    assert len(before) == 2
+    assert known(own_triton.url) == before
+    follows = start_gateway(own_triton.url)
+    with UpscaleClient(follows.address) as client:
+        client.upscale(FRAME)  # says that it shares the memory with Triton
+        deadline = time.monotonic() + 30
+        while known(own_triton.url) & before:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        assert client.upscale(FRAME).width == 288
+    follows.stop()
