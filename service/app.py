@@ -221,6 +221,7 @@ class Gateway:
             self._turned_at = time.monotonic()
             self._metrics.slots(self._frames.in_use, self._frames.retired, self._settings.max_inflight_frames)
             self._metrics.regions(len(self._regions))
+            self._metrics.tasks(len(asyncio.all_tasks()))
             waiting = self._scheduler.waiting()
             for variant in self._catalog.variants:
                 self._metrics.queue(variant.name, waiting.get(variant.name, 0))

@@ -124,6 +124,12 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livemax",
         )
+        self._tasks = Gauge(
+            "upscale_tasks",
+            "Tasks of the gateway's event loop; a number that only grows is a leak.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
         self._ready = Gauge(
             "upscale_ready",
             "Gateway processes that can answer frames.",
@@ -239,6 +245,10 @@ class Metrics:
     def ready(self, ready: bool) -> None:
         """Frames can be answered, or not."""
         self._ready.set(ready)
+
+    def tasks(self, count: int) -> None:
+        """So many tasks there are."""
+        self._tasks.set(count)
 
     def batch_times(self, seconds: Mapping[tuple[str, str, int], float]) -> None:
         """What batches are expected to take, by endpoint, variant and frames."""
