@@ -66,6 +66,13 @@ bench: $(READY) peers  ## a frame by every way through the service, beside its p
 	test -d model_repository/runet_x3_compressed || $(BIN)/python export/ --model runet
 	$(BIN)/python -m benchmark serving --quick --output out/serving --page out/serving.md $(ARGS)
 
+chaos: $(READY)  ## break the service in ten ways under load; every frame is checked; docs/reliability.md
+	$(BIN)/python -m benchmark chaos $(ARGS)
+
+MINUTES ?= 20
+soak: $(READY)  ## a mixed load for MINUTES (20); memory, descriptors and latency must stay what they are
+	$(BIN)/python -m benchmark soak --minutes $(MINUTES) $(ARGS)
+
 # An environment of their own: their packages and ours do not agree.
 peers: .venv-peers/.ready  ## make .venv-peers with LitServe and BentoML, which `benchmark serving` measures beside us
 
@@ -82,4 +89,4 @@ clean:  ## remove everything that was made
 	find model_repository -mindepth 1 -not -name README.md -delete
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo serve test lint format proto docs bench peers lock clean
+.PHONY: help setup demo serve test lint format proto docs bench peers chaos soak lock clean

@@ -9,7 +9,7 @@ import typer
 from benchmark import complexity, engines, quality, runtime, sizing, zoo
 from benchmark.errors import BenchmarkError
 from benchmark.overload import command as overload
-from benchmark.reliability import chaos
+from benchmark.reliability import chaos, soak
 from benchmark.scheduling import command as scheduling
 from benchmark.serving import command as serving
 from deploy.embedded import EmbeddedTritonError
@@ -34,6 +34,7 @@ app.command("engines")(engines.command)
 app.command("scheduling")(scheduling.command)
 app.command("overload")(overload.command)
 app.command("chaos")(chaos.command)
+app.command("soak")(soak.command)
 app.command("sizing")(sizing.command)
 
 if __name__ == "__main__":

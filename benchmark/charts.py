@@ -81,6 +81,21 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], path: Path, *, ti
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
+def over_time(series: Mapping[str, Sequence[float]], times: Sequence[float], path: Path, *, title: str, x: str) -> None:
+    """Draw each of the named series in a panel of its own, one below the other, from zero, on one time axis."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8, 1 + 2 * len(series)), layout="constrained")
+        panels = figure.subplots(len(series), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (name, values), colour in zip(panels, series.items(), _LINE_COLOURS, strict=False):
+            axes.plot(times, values, color=colour, lw=1)
+            axes.set_title(name, loc="left")
+            axes.set_ylim(bottom=0)
+            axes.grid(visible=True, linewidth=0.3, alpha=0.6)
+        panels[-1].set_xlabel(x)
+        figure.suptitle(title)
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
 class Bar(NamedTuple):
     """Something that took time on one of the rows above."""
 
