@@ -89,7 +89,7 @@ def over_time(series: Mapping[str, Sequence[float]], times: Sequence[float], pat
         for axes, (name, values), colour in zip(panels, series.items(), _LINE_COLOURS, strict=False):
             axes.plot(times, values, color=colour, lw=1)
             axes.set_title(name, loc="left")
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.1 * max((value for value in values if value == value), default=1))
             axes.grid(visible=True, linewidth=0.3, alpha=0.6)
         panels[-1].set_xlabel(x)
         figure.suptitle(title)

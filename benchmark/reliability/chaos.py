@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmark.errors import BenchmarkError
 from benchmark.reliability.faults import FAULTS, Fault, Report
-from benchmark.reliability.load import Load, record
+from benchmark.reliability.load import Expected, Load, record
 from benchmark.reliability.service import Service, make_repository, started
 from benchmark.runtime import Device, device_name
 from benchmark.serving.report import write_page
@@ -82,20 +82,28 @@ async def measure(folder: Path, frames: int, faults: Sequence[Fault] = FAULTS) -
     with EmbeddedTriton(repository, log=folder / "triton.log") as triton:
         with started(triton, folder) as service:
             expected = await record(service.address)
-        rows: list[dict[str, Any]] = []
-        for fault in track(faults, "faults", console=Console(stderr=True)):
-            if fault.own_shared_memory and (refusal := _no_namespaces()):
-                rows.append({"fault": fault.name, "not_run": refusal, "findings": []})
-                continue
-            wrapper = _own_shared_memory(fault.own_shared_memory) if fault.own_shared_memory else []
-            with started(triton, folder, wrapper=wrapper, **dict(fault.settings)) as service:
-                rows.append(await _one(service, fault, expected, frames))
-        return rows
+        shown = track(faults, "faults", console=Console(stderr=True))
+        return [await inject(triton, folder, fault, expected, frames) for fault in shown]
 
 
-async def _one(
-    service: Service, fault: Fault, expected: Mapping[tuple[str, int, str], bytes], frames: int
-) -> dict[str, Any]:
+async def inject(triton: EmbeddedTriton, folder: Path, fault: Fault, expected: Expected, frames: int) -> dict[str, Any]:
+    """Inject a fault into a gateway of its own; returns what came of it, with what is wrong as `findings`.
+
+    Args:
+        triton: with the networks of `make_repository`; it may be killed and started again.
+        folder: for the gateway's log.
+        fault: which.
+        expected: the answers, as `record` gives them.
+        frames: how many are to be answered at least.
+    """
+    if fault.own_shared_memory and (refusal := _no_namespaces()):
+        return {"fault": fault.name, "not_run": refusal, "findings": []}
+    wrapper = _own_shared_memory(fault.own_shared_memory) if fault.own_shared_memory else []
+    with started(triton, folder, wrapper=wrapper, **dict(fault.settings)) as service:
+        return await _one(service, fault, expected, frames)
+
+
+async def _one(service: Service, fault: Fault, expected: Expected, frames: int) -> dict[str, Any]:
     async with _loaded(service, expected) as warming:
         await warming.until(100, _PATIENCE_S)
     before = await asyncio.to_thread(service.idle)
@@ -141,7 +149,7 @@ def _recovery_s(load: Load, report: Report) -> float | None:
 
 
 @contextlib.asynccontextmanager
-async def _loaded(service: Service, expected: Mapping[tuple[str, int, str], bytes]) -> AsyncGenerator[Load]:
+async def _loaded(service: Service, expected: Expected) -> AsyncGenerator[Load]:
     """A load as long as this is entered."""
     load = Load(service.address, expected)
     running = asyncio.create_task(load.run())

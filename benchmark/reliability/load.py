@@ -18,6 +18,8 @@ from upscale_client import AsyncSharedFrames, AsyncUpscaleClient, Upscaled, Upsc
 from upscale_client.wire import Buffer
 
 Pixels = NDArray[np.uint8]
+Expected = Mapping[tuple[str, int, str], bytes]
+"""Answers by kind of frame, number of the picture, and variant."""
 
 PICTURES = 6
 """Different ones, so that an answer to another's frame is told from one's own."""
@@ -63,7 +65,7 @@ class Load:
         expected: what the answers must be: those of `record`.
     """
 
-    def __init__(self, address: str, expected: Mapping[tuple[str, int, str], bytes]) -> None:
+    def __init__(self, address: str, expected: Expected) -> None:
         self._address = address
         self._expected = expected
         self.tally = Tally()
@@ -171,7 +173,7 @@ class Load:
                         break  # the region may be gone with the gateway that knew it
 
 
-async def record(address: str) -> dict[tuple[str, int, str], bytes]:
+async def record(address: str) -> Expected:
     """What a quiet service answers: by kind, picture and variant."""
     expected: dict[tuple[str, int, str], bytes] = {}
     async with AsyncUpscaleClient(address, timeout_s=_PATIENCE_S) as client:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import psutil
@@ -143,7 +143,7 @@ def judge(samples: Sequence[Sample]) -> dict[str, Any]:
     times = [sample.at_s for sample in later]
     memory = [sample.memory_bytes for sample in later]
     # The median of the slopes between all pairs: a single spike does not tilt it.
-    slope: float = theilslopes(memory, times)[0]
+    slope = float(cast("float", theilslopes(memory, times)[0]))
     growth = slope * (times[-1] - times[0]) / float(np.median(memory))
     findings = [f"memory grows by {growth:.1%}"] if growth > MEMORY_MAY_GROW else []
     half = len(later) // 2
