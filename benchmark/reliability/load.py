@@ -109,11 +109,26 @@ class Load:
 
     def _answered(self, kind: str, picture: int, variant: str, data: Buffer, began: float) -> None:
         now = time.monotonic()
-        if bytes(data) != self._expected.get((kind, picture, variant)):
-            self.tally.wrong.append(f"{kind}, picture {picture}, by {variant}")
+        came = bytes(data)
+        if came != self._expected.get((kind, picture, variant)):
+            self.tally.wrong.append(
+                f"{kind}, picture {picture}, by {variant}: {self._likeness(came, kind, picture, variant)}"
+            )
             return
         self.tally.right += 1
         self.tally.seconds.append((now, now - began))
+
+    def _likeness(self, came: bytes, kind: str, picture: int, variant: str) -> str:
+        """What a wrong answer is, to find out where it came from."""
+        for (of_kind, of_picture, by), data in self._expected.items():
+            if came == data:
+                return f"it is that of {of_kind}, picture {of_picture}, by {by}"
+        right = self._expected.get((kind, picture, variant), b"")
+        if len(came) != len(right):
+            return f"it has {len(came)} bytes, not {len(right)}"
+        off = np.abs(np.frombuffer(came, np.uint8).astype(int) - np.frombuffer(right, np.uint8))
+        (where,) = off.nonzero()
+        return f"{where.size} of {len(came)} bytes differ, from {where[0]} to {where[-1]}, by at most {off.max()}"
 
     def _failed(self, kind: str, error: UpscaleError) -> None:
         if error.code.name == "DEADLINE_EXCEEDED" and not error.reason:  # ours: the service never said a word

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from deploy.embedded import EmbeddedTriton
 from deploy.local import GatewayProcess
@@ -182,19 +183,24 @@ async def test_an_endpoint_that_hangs_is_left_alone_until_it_answers_again(
 
 async def test_offline_frames_give_way_to_live_ones(triton: EmbeddedTriton, start_gateway: StartGateway) -> None:
     gateway = start_gateway(triton.url)
-    big = np.zeros((360, 640, 3), np.uint8)
+    # The first one keeps Triton busy while the others arrive.
+    large, small = np.zeros((1080, 1920, 3), np.uint8), np.zeros((270, 480, 3), np.uint8)
+    begun = "upscale_batch_frames_count"
     order: list[str] = []
 
-    async def ask(client: AsyncUpscaleClient, priority: Literal["live", "offline"]) -> None:
-        await client.upscale(big, scale=2, priority=priority)
+    async def ask(client: AsyncUpscaleClient, frame: NDArray[np.uint8], priority: Literal["live", "offline"]) -> None:
+        await client.upscale(frame, scale=2, priority=priority)
         order.append(priority)
 
     async with AsyncUpscaleClient(gateway.address) as client:
-        await client.upscale(big, scale=2)
-        first = asyncio.create_task(ask(client, "live"))
-        await asyncio.sleep(0.03)
+        for frame in (large, small):
+            await client.upscale(frame, scale=2)
+        before = metric(gateway, begun)
+        first = asyncio.create_task(ask(client, large, "live"))
+        while await asyncio.to_thread(metric, gateway, begun) == before:  # noqa: ASYNC110 - another process's
+            await asyncio.sleep(0.001)
         kinds: list[Literal["live", "offline"]] = ["offline", "offline", "live", "live"]
-        others = [asyncio.create_task(ask(client, kind)) for kind in kinds]
+        others = [asyncio.create_task(ask(client, small, kind)) for kind in kinds]
         await asyncio.gather(first, *others)
     assert order == ["live", "live", "live", "offline", "offline"]
     gateway.stop()
