@@ -104,6 +104,8 @@ class Endpoint:
         """Triton was looked at; it holds these."""
         self._held = {variant.name: variant for variant in held}
         self._warm &= self._held.keys()
+        if not held:
+            self._breaker.renewed()
         closed = self._breaker.state == "closed"
         self._serve({name: variant for name, variant in self._held.items() if closed and name in self._warm})
         if self._held and self._warming is None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import io
 import os
-import signal
 import socket
 import struct
 import sys
@@ -70,16 +69,8 @@ async def _kill_triton(service: Service) -> Report:
 
 
 async def _hang_triton(service: Service) -> Report:
-    os.killpg(service.triton.pid, signal.SIGSTOP)
-    try:
+    with service.triton.hanging():
         await asyncio.sleep(4)
-    finally:
-        os.killpg(service.triton.pid, signal.SIGCONT)
-    # Triton's Python backend does not always survive it: its stub's locks time out. Then somebody starts it again.
-    await asyncio.sleep(1)
-    if not service.triton.running:
-        service.triton.kill()
-        await asyncio.to_thread(service.triton.start)
     return Report(time.monotonic())
 
 

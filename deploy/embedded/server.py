@@ -16,6 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -149,6 +150,19 @@ class EmbeddedTriton:
             if self._log and self._folder in self._log.parents:
                 self._log = None
             self._folder = None
+
+    @contextlib.contextmanager
+    def hanging(self) -> Generator[None]:
+        """Have the server stand still meanwhile: it is there, and does not answer.
+
+        Not its stubs: stopped and continued together with it, the locks between them run out, and then it ends by
+        SIGSEGV, sometimes seconds later.
+        """
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def __enter__(self) -> Self:
         self.start()

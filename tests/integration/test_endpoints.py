@@ -146,15 +146,15 @@ async def test_a_lane_that_one_endpoint_may_still_write_to_is_unmapped_by_the_ot
 ) -> None:
     hangs = Endpoint(own_triton.url, store, infer_timeout_s=0.5)
     await hangs.triton.look()
-    with store.take(LAYOUT) as slot:
-        lane = slot.source.region.name
-        await hangs.triton.infer(hangs.variant, fill(slot))
-        await stays.triton.infer(stays.variant, fill(slot))
-        os.killpg(own_triton.pid, signal.SIGSTOP)
+    slot = store.take(LAYOUT)
+    lane = slot.source.region.name
+    await hangs.triton.infer(hangs.variant, fill(slot))
+    await stays.triton.infer(stays.variant, fill(slot))
+    with own_triton.hanging():
         with pytest.raises(BackendUnavailableError, match="gave no answer"):
             await hangs.triton.infer(hangs.variant, fill(slot))
-    store.take(LAYOUT).release()  # and the retired lane goes
-    os.killpg(own_triton.pid, signal.SIGCONT)
+        slot.release()
+        store.take(LAYOUT).release()  # and the retired lane goes
     await hangs.triton.look()
     await until_unknown(lane, stays)
     assert lane in known(own_triton.url)

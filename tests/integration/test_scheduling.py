@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,8 +156,7 @@ async def test_an_endpoint_that_hangs_is_left_alone_until_it_answers_again(
     async with AsyncUpscaleClient(gateway.address) as client:
         await until_served(gateway, own_triton.url, triton.url)
         await asyncio.gather(*(client.upscale(FRAME, scale=2) for _ in range(8)))
-        os.killpg(own_triton.pid, signal.SIGSTOP)
-        try:
+        with own_triton.hanging():
             ends = time.monotonic() + 20
             while not metric(gateway, hung) and metric(gateway, "upscale_triton_up") == 2:
                 results = await asyncio.gather(
@@ -171,8 +168,6 @@ async def test_an_endpoint_that_hangs_is_left_alone_until_it_answers_again(
             for _ in range(5):
                 await client.upscale(FRAME, scale=2)
             assert time.monotonic() - began < 0.7, "nobody waits for the one that hangs"
-        finally:
-            os.killpg(own_triton.pid, signal.SIGCONT)
         ends = time.monotonic() + 20
         while metric(gateway, hung) or metric(gateway, "upscale_triton_up") < 2:
             assert time.monotonic() < ends, "it is not used again"
