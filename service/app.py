@@ -132,6 +132,7 @@ class Gateway:
             StartError: a port is taken.
         """
         settings = self._settings
+        self._metrics.started(settings.workers, time.time())
         self._server.add_generic_rpc_handlers((self._servicer.handlers(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), self._server)
@@ -217,8 +218,10 @@ class Gateway:
             await self._health.set(name, status)  # changes nothing once the graceful shutdown has begun
 
     async def _watch_gauges(self) -> None:
+        due = time.monotonic()
         while True:
-            self._turned_at = time.monotonic()
+            self._turned_at = now = time.monotonic()
+            self._metrics.loop_turned(now - due, time.time())
             self._metrics.slots(self._frames.in_use, self._frames.retired, self._settings.max_inflight_frames)
             self._metrics.regions(len(self._regions))
             self._metrics.tasks(len(asyncio.all_tasks()))
@@ -226,6 +229,7 @@ class Gateway:
             for variant in self._catalog.variants:
                 self._metrics.queue(variant.name, waiting.get(variant.name, 0))
             self._metrics.batch_times(self._largest_batch_times())
+            due = time.monotonic() + _METRICS_EVERY_S
             await asyncio.sleep(_METRICS_EVERY_S)
 
     def _largest_batch_times(self) -> dict[tuple[str, str, int], float]:

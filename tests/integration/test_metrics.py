@@ -18,7 +18,7 @@ import pytest
 
 from deploy.embedded.server import free_port
 from deploy.local import GatewayProcess
-from service.metrics import Metrics
+from service.metrics import OUTCOMES, Metrics
 from upscale_client import UpscaleClient, UpscaleError
 
 Query = Callable[[str], dict[str, float]]
@@ -85,6 +85,40 @@ def test_what_happens_is_counted(query: Query, client: UpscaleClient) -> None:
     assert query("upscale_inflight_frames") == {"": 0}
     assert sum(query("upscale_slots").values()) == 16
     assert query('grpc_server_handled_total{grpc_code="NOT_FOUND"}').popitem()[1] >= 1
+
+
+def test_frames_with_a_budget_are_counted_by_how_they_ended(query: Query, client: UpscaleClient) -> None:
+    before = query("upscale_budget_frames_total")
+    client.upscale(FRAME, scale=2, budget_s=30)
+    client.upscale(FRAME, scale=2)  # asks for none
+    client.upscale(FRAME, scale=2, budget_s=30, priority="offline")
+    with pytest.raises(UpscaleError):
+        client.upscale(FRAME, scale=2, budget_s=1e-9)  # spent before it could be looked at
+    with pytest.raises(UpscaleError):
+        client.upscale(FRAME, model="nope", budget_s=30)
+    expected = {
+        "met,live,runet_x2_clean": 1,
+        "met,offline,runet_x2_clean": 1,
+        "spent,live,runet_x2_clean": 1,
+        "void,live": 1,
+    }
+    grown: dict[str, float] = {}
+    deadline = time.monotonic() + 10
+    while grown != expected and time.monotonic() < deadline:
+        time.sleep(0.2)
+        after = query("upscale_budget_frames_total")
+        grown = {each: count - before.get(each, 0) for each, count in after.items() if count > before.get(each, 0)}
+    assert grown == expected
+    assert {labels.split(",")[0] for labels in query("upscale_budget_frames_total")} == set(OUTCOMES)
+
+
+def test_the_event_loop_tells_when_it_last_came_round(query: Query) -> None:
+    (age,) = query("time() - upscale_loop_turned_timestamp_seconds").values()
+    assert age < 5
+    (up_for,) = query("time() - upscale_started_timestamp_seconds").values()
+    assert age < up_for
+    assert query("upscale_workers") == {"": 1}
+    assert query("upscale_loop_lag_seconds_count")[""] > 0
 
 
 def test_stages_make_the_total(query: Query, client: UpscaleClient) -> None:
