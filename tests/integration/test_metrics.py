@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deploy.embedded.server import free_port
 from deploy.local import GatewayProcess
 from service.metrics import OUTCOMES, Metrics
+from tests.prometheus import Prometheus
 from upscale_client import UpscaleClient, UpscaleError
 
 Query = Callable[[str], dict[str, float]]
@@ -28,45 +23,17 @@ FRAME = np.zeros((90, 160, 3), np.uint8)
 @pytest.fixture(scope="module")
 def query(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Query]:
     """Ask a Prometheus that scrapes the gateway; a result by its labels other than job and instance."""
-    folder = tmp_path_factory.mktemp("prometheus")
-    program = shutil.which("prometheus", path=str(Path(sys.executable).parent)) or shutil.which("prometheus")
-    assert program, "no prometheus: 'make test' fetches it"
-    config = {
-        "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
-        "scrape_configs": [
-            {"job_name": "gateway", "static_configs": [{"targets": [f"127.0.0.1:{gateway.metrics_port}"]}]}
-        ],
-    }
-    (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
-    address = f"127.0.0.1:{free_port()}"
-    command = [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=log)
-
-    def ask(expression: str) -> dict[str, float]:
-        url = f"http://{address}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            results = json.load(answer)["data"]["result"]
+    targets = {"gateway": [f"127.0.0.1:{gateway.metrics_port}"]}
+    with Prometheus(tmp_path_factory.mktemp("prometheus"), targets) as prometheus:
         ours = ("__name__", "instance", "job")
-        return {
-            ",".join(value for key, value in sorted(result["metric"].items()) if key not in ours): float(
-                result["value"][1]
-            )
-            for result in results
-        }
 
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            if ask("up") == {"": 1.0}:
-                break
-        except OSError:
-            pass
-        assert time.monotonic() < deadline, (folder / "log").read_text()[-2000:]
-        time.sleep(0.1)
-    yield ask
-    process.terminate()
-    process.wait(10)
+        def ask(expression: str) -> dict[str, float]:
+            return {
+                ",".join(value for key, value in sorted(labels.items()) if key not in ours): each
+                for labels, each in prometheus.ask(expression)
+            }
+
+        yield ask
 
 
 def test_what_happens_is_counted(query: Query, client: UpscaleClient) -> None:
