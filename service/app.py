@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,8 @@ class Gateway:
         self._ready: bool | None = None
         self._serving = False
         self._turned_at = time.monotonic()
-        gate, self._credentials = access(settings)
+        gate, tls = access(settings)
+        self._credentials, self._certificate_ends = tls or (None, None)
         self._background: list[asyncio.Task[None]] = []
         self._server = grpc.aio.server(
             interceptors=[CallInterceptor(self._metrics, self._failures, gate, settings.receive_timeout_s)],
@@ -228,6 +230,8 @@ class Gateway:
             waiting = self._scheduler.waiting()
             for variant in self._catalog.variants:
                 self._metrics.queue(variant.name, waiting.get(variant.name, 0))
+            if self._certificate_ends:
+                self._metrics.certificate_ends(self._certificate_ends())
             self._metrics.batch_times(self._largest_batch_times())
             due = time.monotonic() + _METRICS_EVERY_S
             await asyncio.sleep(_METRICS_EVERY_S)
@@ -259,8 +263,8 @@ def _tracing(settings: Settings) -> Tracing | None:
     return Tracing(settings.otlp_endpoint, settings.trace_ratio)
 
 
-def access(settings: Settings) -> tuple[Gate, grpc.ServerCredentials | None]:
-    """Who may call, and the service's certificate, if it has one.
+def access(settings: Settings) -> tuple[Gate, tuple[grpc.ServerCredentials, Callable[[], float]] | None]:
+    """Who may call, and the service's certificate, if it has one, and what gives the moment at which it ends.
 
     Raises:
         StartError: a file of the settings cannot be read, or makes no sense.

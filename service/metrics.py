@@ -177,6 +177,12 @@ class Metrics:
             buckets=_LAG_SECONDS,
             registry=self.registry,
         )
+        self._certificate_ends_at = Gauge(
+            "upscale_certificate_end_timestamp_seconds",
+            "When the first of the service's own certificates ends, in seconds since 1970; 0 without TLS.",
+            registry=self.registry,
+            multiprocess_mode="livemin",
+        )
         self._endpoints: set[str] = set()
         self._predicted: set[tuple[str, str, int]] = set()
         self._started = Counter(
@@ -308,6 +314,10 @@ class Metrics:
         """The event loop came round, so much later than it should have."""
         self._loop_turned_at.set(now)
         self._loop_lag.observe(max(0.0, lag_s))
+
+    def certificate_ends(self, at: float) -> None:
+        """The service's certificate ends then, in seconds since 1970."""
+        self._certificate_ends_at.set(at)
 
     def tasks(self, count: int) -> None:
         """So many tasks there are."""

@@ -255,7 +255,7 @@ def board(name: str, title: str, description: str, variables: Sequence[str] = ()
             .multi(True)
             .include_all(True)
             .all_value(".*")  # not the list of those there are: a frame that was not understood has no variant
-            .current(models.VariableOption(selected=True, text="All", value="$__all"))
+            .current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
         )
     return new
 
@@ -298,8 +298,6 @@ def _common(
         panel.with_target(
             prometheus.Dataquery().expr(query.expr).legend_format(query.legend).range().ref_id(chr(ord("A") + number))
         )
-    if len(thresholds) == 1 and not isinstance(panel, stat.Panel | bargauge.Panel):
-        panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
     if alert:
         panel.links([_link(f"Runbook: {alert}", runbook.url(alert))])
     return panel

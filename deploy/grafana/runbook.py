@@ -33,6 +33,12 @@ def url(section: str = "") -> str:
 
 
 def _standing_alone(markdown: str) -> str:
-    """Links between files of the repository lead nowhere in Grafana: their places are named instead."""
-    markdown = re.sub(r"\[([^]]+)]\((?:\.\./)?#([^)]+)\)", r"\1", markdown)
-    return re.sub(r"\[([^]]+)]\((?!https?:)(?:\.\./)?([^)]+)\)", r"\1 (docs/\2)", markdown)
+    """Links between files of the repository lead nowhere in Grafana: their places are named instead.
+
+    Paragraphs become one line each, for Grafana's text panels may keep the breaks.
+    """
+    markdown = re.sub(r"\[([^]]+)]\(#([^)]+)\)", r"\1", markdown)
+    markdown = re.sub(r"\[([^]]+)]\(\.\./([^)]+)\)", r"\1", markdown)
+    markdown = re.sub(r"\[([^]]+)]\((?!https?:)([^)]+)\)", r"\1 (docs/\2)", markdown)
+    paragraphs = markdown.split("\n\n")
+    return "\n\n".join(each if each.startswith("    ") else each.replace("\n", " ") for each in paragraphs)

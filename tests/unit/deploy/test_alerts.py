@@ -269,6 +269,18 @@ CASES = [
         silent=("UpscaleGatewayRestarts",),
     ),
     Case(
+        "a certificate ends in ten days",
+        gauges("upscale_certificate_end_timestamp_seconds", instance__a="864000x30", instance__b="8640000x30"),
+        20,
+        fires=("UpscaleCertificateEnds",),
+    ),
+    Case(
+        "one certificate ends in a hundred days, the other gateway has none",
+        gauges("upscale_certificate_end_timestamp_seconds", instance__a="8640000x30", instance__b="0x30"),
+        20,
+        silent=("UpscaleCertificateEnds",),
+    ),
+    Case(
         "an event loop is stuck",
         gauges("upscale_loop_turned_timestamp_seconds", instance__a="0+60x5 300x20"),
         10,
