@@ -13,6 +13,7 @@ import yaml
 from deploy.grafana import runbook
 from deploy.grafana.boards import FOLDER, written
 from deploy.grafana.panels import GPU_ROW
+from service.metrics import Metrics
 
 GRAFANA = FOLDER.parent
 BOARDS: dict[str, dict[str, Any]] = {path.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
@@ -108,3 +109,15 @@ def test_grafana_is_told_where_they_are() -> None:
     assert source["type"] == "prometheus"
     scraped = yaml.safe_load((GRAFANA.parent / "prometheus" / "prometheus.yml").read_text())["global"]
     assert source["jsonData"]["timeInterval"] == scraped["scrape_interval"]
+
+
+def test_the_runbook_names_dashboards_panels_and_metrics_that_there_are() -> None:
+    page = " ".join(runbook.PAGE.read_text().split())
+    boards = set(re.findall(r'"(Upscaling: [^"]+)"', page))
+    assert boards <= {board["title"] for board in BOARDS.values()}
+    panels = {name.rstrip(",") for name in re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", page)}
+    assert len(panels) > 15
+    assert panels <= {panel["title"] for panel in PANELS}
+    metrics = set(re.findall(r"\bupscale_[a-z_]+", page))
+    families = {family.name for family in Metrics().registry.collect()}
+    assert {name.removesuffix("_total") for name in metrics if not name.endswith("_")} <= families
