@@ -20,10 +20,12 @@ $(READY): pyproject.toml constraints.txt deploy/system-packages
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group all
 	touch $@
 
-# Unpacked, not installed: the tests need the program, nobody needs the daemon.
+AS_ROOT = $(if $(filter-out 0,$(shell id -u)),sudo -n)
+# Unpacked, not installed: the tests need the programs, nobody needs the daemon. A fresh machine has no lists of packages.
 $(BIN)/prometheus: | $(READY)
 	rm -rf $(VENV)/debian && mkdir -p $(VENV)/debian
-	cd $(VENV)/debian && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .
+	cd $(VENV)/debian && { apt-get download -qq prometheus || { $(AS_ROOT) apt-get update -qq && apt-get download -qq prometheus; }; }
+	cd $(VENV)/debian && dpkg-deb -x prometheus_*.deb .
 	mv $(VENV)/debian/usr/bin/prometheus $(VENV)/debian/usr/bin/promtool $(BIN)/
 	rm -rf $(VENV)/debian
 
@@ -62,6 +64,9 @@ docs: $(READY)  ## write what docs/operations.md takes from the code and from do
 	$(BIN)/python -m service.reference
 	$(BIN)/python -m benchmark sizing --page docs/operations.md
 
+dashboards: $(READY)  ## write deploy/grafana/dashboards from the code and from docs/runbook.md
+	$(BIN)/python -m deploy.grafana
+
 bench: $(READY) peers  ## a frame by every way through the service, beside its peers, into out/serving.*
 	test -d model_repository/runet_x3_compressed || $(BIN)/python export/ --model runet
 	$(BIN)/python -m benchmark serving --quick --output out/serving --page out/serving.md $(ARGS)
@@ -89,4 +94,4 @@ clean:  ## remove everything that was made
 	find model_repository -mindepth 1 -not -name README.md -delete
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo serve test lint format proto docs bench peers chaos soak lock clean
+.PHONY: help setup demo serve test lint format proto docs dashboards bench peers chaos soak lock clean

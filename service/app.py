@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,8 @@ class Gateway:
         self._ready: bool | None = None
         self._serving = False
         self._turned_at = time.monotonic()
-        gate, self._credentials = access(settings)
+        gate, tls = access(settings)
+        self._credentials, self._certificate_ends = tls or (None, None)
         self._background: list[asyncio.Task[None]] = []
         self._server = grpc.aio.server(
             interceptors=[CallInterceptor(self._metrics, self._failures, gate, settings.receive_timeout_s)],
@@ -132,6 +134,7 @@ class Gateway:
             StartError: a port is taken.
         """
         settings = self._settings
+        self._metrics.started(settings.workers, time.time())
         self._server.add_generic_rpc_handlers((self._servicer.handlers(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), self._server)
@@ -217,15 +220,20 @@ class Gateway:
             await self._health.set(name, status)  # changes nothing once the graceful shutdown has begun
 
     async def _watch_gauges(self) -> None:
+        due = time.monotonic()
         while True:
-            self._turned_at = time.monotonic()
+            self._turned_at = now = time.monotonic()
+            self._metrics.loop_turned(now - due, time.time())
             self._metrics.slots(self._frames.in_use, self._frames.retired, self._settings.max_inflight_frames)
             self._metrics.regions(len(self._regions))
             self._metrics.tasks(len(asyncio.all_tasks()))
             waiting = self._scheduler.waiting()
             for variant in self._catalog.variants:
                 self._metrics.queue(variant.name, waiting.get(variant.name, 0))
+            if self._certificate_ends:
+                self._metrics.certificate_ends(self._certificate_ends())
             self._metrics.batch_times(self._largest_batch_times())
+            due = time.monotonic() + _METRICS_EVERY_S
             await asyncio.sleep(_METRICS_EVERY_S)
 
     def _largest_batch_times(self) -> dict[tuple[str, str, int], float]:
@@ -255,8 +263,8 @@ def _tracing(settings: Settings) -> Tracing | None:
     return Tracing(settings.otlp_endpoint, settings.trace_ratio)
 
 
-def access(settings: Settings) -> tuple[Gate, grpc.ServerCredentials | None]:
-    """Who may call, and the service's certificate, if it has one.
+def access(settings: Settings) -> tuple[Gate, tuple[grpc.ServerCredentials, Callable[[], float]] | None]:
+    """Who may call, and the service's certificate, if it has one, and what gives the moment at which it ends.
 
     Raises:
         StartError: a file of the settings cannot be read, or makes no sense.

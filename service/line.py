@@ -25,7 +25,7 @@ from service.errors import (
 from service.failures import CANCELLED, FailureLog
 from service.frame_job import FrameJob
 from service.frames import FrameFormat, FrameStore, Slot, Span
-from service.metrics import Metrics
+from service.metrics import Metrics, Outcome
 from service.regions import Regions
 from service.scheduler import Scheduler
 from service.scheduling.clock import BatchClock
@@ -42,6 +42,15 @@ T = TypeVar("T")
 FrameMessage = pb.UpscaleRequest | pb.UpscaleStreamRequest
 PROFILES = {pb.PROFILE_CLEAN: "clean", pb.PROFILE_COMPRESSED: "compressed"}
 PRIORITIES = {pb.PRIORITY_LIVE: Priority.LIVE, pb.PRIORITY_OFFLINE: Priority.OFFLINE}
+_OUTCOMES: dict[str, Outcome] = {
+    "OVERLOADED": "refused",
+    "BUDGET_SPENT": "spent",
+    "BUDGET_TOO_SMALL": "too_small",
+    "BACKEND_UNAVAILABLE": "failed",
+    "SHUTTING_DOWN": "failed",
+    "INTERNAL": "failed",
+}
+"""Of a frame with a budget that failed for such a reason; any other is its client's doing."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +300,7 @@ class FrameLine:
             self._failed(told, error, bug)
             raise error from bug
         # Counting can wait until the answer is on its way.
-        asyncio.get_running_loop().call_soon(self._count, told, frame, answer, wanted.budget_s)
+        asyncio.get_running_loop().call_soon(self._count, told, frame, answer, wanted)
         return answer
 
     def _failed(self, told: _Told, error: UpscaleError | asyncio.CancelledError, bug: Exception | None = None) -> None:
@@ -307,6 +316,11 @@ class FrameLine:
             code, reason, retry_after_s = error.code.name, error.reason, error.retry_after_s
         method, variant = told.caller.method, told.frame.asked.name if told.frame else ""
         self._metrics.frame_failed(method, variant, code)
+        if told.wanted and told.wanted.budget_s is not None:
+            outcome = _OUTCOMES.get(reason, "void")
+            if reason == CANCELLED and seconds > told.wanted.budget_s:
+                outcome = "spent"  # its client has waited as long as it wanted to
+            self._metrics.budget_ended(variant, told.wanted.priority.name.lower(), outcome)
         if isinstance(error, OverloadedError | BudgetTooSmallError):
             self._metrics.frame_refused(variant, reason.lower(), seconds)
         recorded = told.span is not None and told.span.recorded
@@ -333,9 +347,12 @@ class FrameLine:
         except TimeoutError:
             raise BudgetSpentError("the frame's time ran out before there was room for it") from None
 
-    def _count(self, told: _Told, frame: _Frame, answer: Answer, budget_s: float | None) -> None:
+    def _count(self, told: _Told, frame: _Frame, answer: Answer, wanted: Wish) -> None:
         variant, clock = answer.variant, told.clock
-        self._metrics.frame_done(told.caller.method, variant.name, clock.seconds, budget_s)
+        self._metrics.frame_done(told.caller.method, variant.name, clock.seconds, wanted.budget_s)
+        if wanted.budget_s is not None:
+            in_time = clock.total <= wanted.budget_s
+            self._metrics.budget_ended(frame.asked.name, wanted.priority.name.lower(), "met" if in_time else "late")
         if variant is not frame.asked:
             self._metrics.stepped_down(frame.asked.name, variant.name)
         if told.span and told.span.recorded:

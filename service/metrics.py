@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from importlib.metadata import version
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -23,6 +24,12 @@ _REFUSAL_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 _BATCH_FRAMES = (1, 2, 4, 8, 16, 32)
 BUDGETS = {"60fps": 1 / 60, "30fps": 1 / 30}
 """The budgets every frame is held against, in seconds; the label value "request" is the frame's own."""
+_LAG_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5)
+Outcome = Literal["met", "late", "refused", "spent", "failed", "too_small", "void"]
+"""How a frame with a budget ended: answered in time; answered too late; refused because of the load; given up because
+the time ran out; failed by Triton or the gateway; refused because an idle service would be too slow as well; and void,
+if it was the client's doing: a wrong frame, or its leaving in time."""
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
 class Metrics:
@@ -50,6 +57,15 @@ class Metrics:
             ("variant", "budget"),
             registry=self.registry,
         )
+        self._budget_frames = Counter(
+            "upscale_budget_frames",
+            "Frames that asked for a budget, by the variant asked for, priority, and outcome: met, late (answered), "
+            "refused (overload), spent (given up when the time ran out), failed (by Triton or the gateway), too_small "
+            "(for an idle service, too), void (the client's doing).",
+            ("variant", "priority", "outcome"),
+            registry=self.registry,
+        )
+        self._budget_children: dict[tuple[str, str], dict[Outcome, Counter]] = {}
         self._batch_frames = Histogram(
             "upscale_batch_frames",
             "Frames per batch.",
@@ -136,6 +152,37 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
+        self._workers = Gauge(
+            "upscale_workers",
+            "Gateway processes that there should be.",
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
+        self._started_at = Gauge(
+            "upscale_started_timestamp_seconds",
+            "When the gateway process began, of several the last one that did, in seconds since 1970.",
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
+        self._loop_turned_at = Gauge(
+            "upscale_loop_turned_timestamp_seconds",
+            "When the gateway's event loop last came round, of several the one that waits longest, in seconds since "
+            "1970.",
+            registry=self.registry,
+            multiprocess_mode="livemin",
+        )
+        self._loop_lag = Histogram(
+            "upscale_loop_lag_seconds",
+            "Seconds by which the gateway's event loop came late to its own timer, five times a second.",
+            buckets=_LAG_SECONDS,
+            registry=self.registry,
+        )
+        self._certificate_ends_at = Gauge(
+            "upscale_certificate_end_timestamp_seconds",
+            "When the first of the service's own certificates ends, in seconds since 1970; 0 without TLS.",
+            registry=self.registry,
+            multiprocess_mode="livemin",
+        )
         self._endpoints: set[str] = set()
         self._predicted: set[tuple[str, str, int]] = set()
         self._started = Counter(
@@ -195,11 +242,22 @@ class Metrics:
         if key not in self._children:
             stages = {stage: self._frame_seconds.labels(variant, stage) for stage in (*STAGES, "total")}
             self._children[key] = (self._frames.labels(method, variant, "OK"), stages)
+            for budget in (*BUDGETS, "request"):
+                self._budget_misses.labels(variant, budget)  # there from the first frame on, so that its rate is right
         return self._children[key]
 
     def frame_failed(self, method: str, variant: str, code: str) -> None:
         """A frame was refused or failed."""
         self._frames.labels(method, variant, code).inc()
+
+    def budget_ended(self, variant: str, priority: str, outcome: Outcome) -> None:
+        """A frame with a budget ended so."""
+        key = (variant, priority)
+        if key not in self._budget_children:
+            # All from the first frame on: a rate does not see the step from "not there" to 1.
+            labels = self._budget_frames.labels
+            self._budget_children[key] = {each: labels(variant, priority, each) for each in OUTCOMES}
+        self._budget_children[key][outcome].inc()
 
     def session(self) -> AbstractContextManager[object]:
         """A session is open as long as this is entered."""
@@ -245,6 +303,21 @@ class Metrics:
     def ready(self, ready: bool) -> None:
         """Frames can be answered, or not."""
         self._ready.set(ready)
+
+    def started(self, workers: int, now: float) -> None:
+        """The process begins, one of so many; `now` is in seconds since 1970."""
+        self._workers.set(workers)
+        self._started_at.set(now)
+        self._loop_turned_at.set(now)
+
+    def loop_turned(self, lag_s: float, now: float) -> None:
+        """The event loop came round, so much later than it should have."""
+        self._loop_turned_at.set(now)
+        self._loop_lag.observe(max(0.0, lag_s))
+
+    def certificate_ends(self, at: float) -> None:
+        """The service's certificate ends then, in seconds since 1970."""
+        self._certificate_ends_at.set(at)
 
     def tasks(self, count: int) -> None:
         """So many tasks there are."""

@@ -131,7 +131,7 @@ class _Supervisor:
         self._stop_all()
 
     def _start(self, number: int) -> None:
-        worker = self._context.Process(target=_work, args=(self._settings,), name=f"worker-{number}")
+        worker = self._context.Process(target=_work, args=(self._settings, os.getpid()), name=f"worker-{number}")
         worker.start()
         self._workers[number] = worker
         self._born[number] = time.monotonic()
@@ -161,10 +161,12 @@ class _Supervisor:
                 worker.join()
 
 
-def _work(settings: Settings) -> None:
-    """One worker."""
+def _work(settings: Settings, supervisor: int) -> None:
+    """One worker of the process `supervisor`."""
     # With its supervisor killed, nobody would count or stop it.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != supervisor:  # it was killed before that
+        raise SystemExit(1)
     logs.configure(settings, one_of_many=True)
     keep_large_buffers()
     try:

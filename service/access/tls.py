@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import grpc
@@ -12,13 +12,19 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from service.access.files import ReloadedFiles
 
 
-def server_credentials(certificate: Path, key: Path, client_ca: Path | None) -> grpc.ServerCredentials:
+def server_credentials(
+    certificate: Path, key: Path, client_ca: Path | None
+) -> tuple[grpc.ServerCredentials, Callable[[], float]]:
     """TLS with a certificate that is read again when its files change; connections that are open keep theirs.
 
     Args:
         certificate: PEM; the service's own, then those that lead to its root.
         key: PEM, of the first of them, without a passphrase.
         client_ca: PEM; only clients with a certificate from one of these may connect (mTLS). None: any client.
+
+    Returns:
+        The credentials, and what gives the moment at which the first of the service's own certificates ends, in seconds
+        since 1970.
 
     Raises:
         OSError, ValueError: a file cannot be read, or makes no sense.
@@ -28,9 +34,12 @@ def server_credentials(certificate: Path, key: Path, client_ca: Path | None) -> 
 
     def current() -> grpc.ServerCertificateConfiguration:
         """Called for every new connection, from a thread of gRPC's."""
-        return files.value
+        return files.value[0]
 
-    return grpc.dynamic_ssl_server_credentials(current(), current, require_client_authentication=client_ca is not None)
+    credentials = grpc.dynamic_ssl_server_credentials(
+        current(), current, require_client_authentication=client_ca is not None
+    )
+    return credentials, lambda: files.value[1]
 
 
 def client_name(auth_context: Mapping[str, Iterable[bytes]]) -> str | None:
@@ -46,9 +55,11 @@ def client_name(auth_context: Mapping[str, Iterable[bytes]]) -> str | None:
 
 def _configuration(
     certificate: bytes, key: bytes, client_ca: bytes | None = None
-) -> grpc.ServerCertificateConfiguration:
+) -> tuple[grpc.ServerCertificateConfiguration, float]:
+    """What gRPC needs, and when the first of the certificates ends."""
     # gRPC would accept anything, and then refuse every client without a word.
-    own = _certificates("the certificate", certificate)[0]
+    chain = _certificates("the certificate", certificate)
+    own = chain[0]
     try:
         private = load_pem_private_key(key, password=None)
     except (ValueError, TypeError):
@@ -58,7 +69,8 @@ def _configuration(
         raise ValueError("the key is not that of the certificate")
     if client_ca is not None:
         _certificates("the clients' CA", client_ca)
-    return grpc.ssl_server_certificate_configuration([(key, certificate)], client_ca)
+    ends = min(each.not_valid_after_utc.timestamp() for each in chain)
+    return grpc.ssl_server_certificate_configuration([(key, certificate)], client_ca), ends
 
 
 def _certificates(what: str, data: bytes) -> list[x509.Certificate]:

@@ -129,6 +129,8 @@ def test_a_new_certificate_is_served_without_a_restart(
         time.sleep(1.2)
         with UpscaleClient(gateway.address, tls=Tls(authority.certificate)) as client:
             client.upscale(FRAME)  # the old one still holds
+        ends = metric(gateway, "upscale_certificate_end_timestamp_seconds")
+        assert ends > time.time()
         other = Authority(tmp_path, "new-ca")
         other.issue("localhost", "own")
         deadline = time.monotonic() + 20
@@ -139,6 +141,9 @@ def test_a_new_certificate_is_served_without_a_restart(
                 break
             except UpscaleError:
                 assert time.monotonic() < deadline
+        while metric(gateway, "upscale_certificate_end_timestamp_seconds") <= ends:
+            assert time.monotonic() < deadline, "the old one's end is still told"
+            time.sleep(0.1)
         old.upscale(FRAME)  # a connection that is open keeps what it began with
     gateway.stop()
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deploy.embedded.server import free_port
 from deploy.local import GatewayProcess
-from service.metrics import Metrics
+from service.metrics import OUTCOMES, Metrics
+from tests.prometheus import Prometheus
 from upscale_client import UpscaleClient, UpscaleError
 
 Query = Callable[[str], dict[str, float]]
@@ -28,45 +23,17 @@ FRAME = np.zeros((90, 160, 3), np.uint8)
 @pytest.fixture(scope="module")
 def query(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Query]:
     """Ask a Prometheus that scrapes the gateway; a result by its labels other than job and instance."""
-    folder = tmp_path_factory.mktemp("prometheus")
-    program = shutil.which("prometheus", path=str(Path(sys.executable).parent)) or shutil.which("prometheus")
-    assert program, "no prometheus: 'make test' fetches it"
-    config = {
-        "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
-        "scrape_configs": [
-            {"job_name": "gateway", "static_configs": [{"targets": [f"127.0.0.1:{gateway.metrics_port}"]}]}
-        ],
-    }
-    (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
-    address = f"127.0.0.1:{free_port()}"
-    command = [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=log)
-
-    def ask(expression: str) -> dict[str, float]:
-        url = f"http://{address}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            results = json.load(answer)["data"]["result"]
+    targets = {"gateway": [f"127.0.0.1:{gateway.metrics_port}"]}
+    with Prometheus(tmp_path_factory.mktemp("prometheus"), targets) as prometheus:
         ours = ("__name__", "instance", "job")
-        return {
-            ",".join(value for key, value in sorted(result["metric"].items()) if key not in ours): float(
-                result["value"][1]
-            )
-            for result in results
-        }
 
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            if ask("up") == {"": 1.0}:
-                break
-        except OSError:
-            pass
-        assert time.monotonic() < deadline, (folder / "log").read_text()[-2000:]
-        time.sleep(0.1)
-    yield ask
-    process.terminate()
-    process.wait(10)
+        def ask(expression: str) -> dict[str, float]:
+            return {
+                ",".join(value for key, value in sorted(labels.items()) if key not in ours): each
+                for labels, each in prometheus.ask(expression)
+            }
+
+        yield ask
 
 
 def test_what_happens_is_counted(query: Query, client: UpscaleClient) -> None:
@@ -85,6 +52,40 @@ def test_what_happens_is_counted(query: Query, client: UpscaleClient) -> None:
     assert query("upscale_inflight_frames") == {"": 0}
     assert sum(query("upscale_slots").values()) == 16
     assert query('grpc_server_handled_total{grpc_code="NOT_FOUND"}').popitem()[1] >= 1
+
+
+def test_frames_with_a_budget_are_counted_by_how_they_ended(query: Query, client: UpscaleClient) -> None:
+    before = query("upscale_budget_frames_total")
+    client.upscale(FRAME, scale=2, budget_s=30)
+    client.upscale(FRAME, scale=2)  # asks for none
+    client.upscale(FRAME, scale=2, budget_s=30, priority="offline")
+    with pytest.raises(UpscaleError):
+        client.upscale(FRAME, scale=2, budget_s=1e-9)  # spent before it could be looked at
+    with pytest.raises(UpscaleError):
+        client.upscale(FRAME, model="nope", budget_s=30)
+    expected = {
+        "met,live,runet_x2_clean": 1,
+        "met,offline,runet_x2_clean": 1,
+        "spent,live,runet_x2_clean": 1,
+        "void,live": 1,
+    }
+    grown: dict[str, float] = {}
+    deadline = time.monotonic() + 10
+    while grown != expected and time.monotonic() < deadline:
+        time.sleep(0.2)
+        after = query("upscale_budget_frames_total")
+        grown = {each: count - before.get(each, 0) for each, count in after.items() if count > before.get(each, 0)}
+    assert grown == expected
+    assert {labels.split(",")[0] for labels in query("upscale_budget_frames_total")} == set(OUTCOMES)
+
+
+def test_the_event_loop_tells_when_it_last_came_round(query: Query) -> None:
+    (age,) = query("time() - upscale_loop_turned_timestamp_seconds").values()
+    assert age < 5
+    (up_for,) = query("time() - upscale_started_timestamp_seconds").values()
+    assert age < up_for
+    assert query("upscale_workers") == {"": 1}
+    assert query("upscale_loop_lag_seconds_count")[""] > 0
 
 
 def test_stages_make_the_total(query: Query, client: UpscaleClient) -> None:

@@ -69,6 +69,8 @@ def test_workers_share_a_port_and_one_page_of_metrics(triton: EmbeddedTriton, st
     assert metric(gateway, 'upscale_slots{state="free"}') == 2 * 16
     assert metric(gateway, "upscale_triton_up") == 1
     assert metric(gateway, "upscale_build_info") == 1
+    assert metric(gateway, "upscale_workers") == metric(gateway, "upscale_ready") == 2
+    assert time.time() - metric(gateway, "upscale_loop_turned_timestamp_seconds") < 5, "of the one that waits longest"
     gateway.stop()
 
 
