@@ -15,9 +15,11 @@ UpscaleError
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, ClassVar
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -144,11 +146,13 @@ def _details(data: str | bytes | None) -> tuple[str, float | None, str]:
     if not isinstance(data, bytes):
         return reason, retry_after_s, request_id
     info, retry, request = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), error_details_pb2.RequestInfo()
-    for detail in status_pb2.Status.FromString(data).details:
-        if detail.Unpack(info):
-            reason = info.reason
-        elif detail.Unpack(retry) and retry.HasField("retry_delay"):
-            retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
-        elif detail.Unpack(request):
-            request_id = request.request_id
+    # What stands between may have put anything there; the code and the message hold all the same.
+    with contextlib.suppress(DecodeError):
+        for detail in status_pb2.Status.FromString(data).details:
+            if detail.Unpack(info):
+                reason = info.reason
+            elif detail.Unpack(retry) and retry.HasField("retry_delay"):
+                retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
+            elif detail.Unpack(request):
+                request_id = request.request_id
     return reason, retry_after_s, request_id
