@@ -73,6 +73,10 @@ MINUTES ?= 20
 soak: $(READY)  ## a mixed load for MINUTES (20); memory, descriptors and latency must stay what they are
 	$(BIN)/python -m benchmark soak --minutes $(MINUTES) $(ARGS)
 
+RUNS ?= 2400000
+fuzz: $(READY)  ## give decoders, parsers and all else that takes bytes from others RUNS (2400000) inputs; docs/reliability.md
+	nice -n 10 $(BIN)/python -m tests.fuzz --runs $(RUNS) $(ARGS)
+
 # An environment of their own: their packages and ours do not agree.
 peers: .venv-peers/.ready  ## make .venv-peers with LitServe and BentoML, which `benchmark serving` measures beside us
 
@@ -89,4 +93,4 @@ clean:  ## remove everything that was made
 	find model_repository -mindepth 1 -not -name README.md -delete
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo serve test lint format proto docs bench peers chaos soak lock clean
+.PHONY: help setup demo serve test lint format proto docs bench peers chaos soak fuzz lock clean

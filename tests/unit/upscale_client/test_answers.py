@@ -60,7 +60,7 @@ class Failed(grpc.RpcError):
     def details(self) -> str:
         return "no room"
 
-    def trailing_metadata(self) -> list[tuple[str, bytes]]:
+    def trailing_metadata(self) -> Any:
         return [("grpc-status-details-bin", self._details)]
 
 
