@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Lists of Debian packages are root's to fetch.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
 ARGS ?=
 # The default model, and those that may answer for it where there is not time enough (UPSCALE_LADDER).
 LADDER := runet bicubic_plus_plus bicubic
@@ -23,9 +25,19 @@ $(READY): pyproject.toml constraints.txt deploy/system-packages
 # Unpacked, not installed: the tests need the program, nobody needs the daemon.
 $(BIN)/prometheus: | $(READY)
 	rm -rf $(VENV)/debian && mkdir -p $(VENV)/debian
-	cd $(VENV)/debian && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .
+	cd $(VENV)/debian && { apt-get download -qq prometheus || \
+	  { $(SUDO) apt-get update -qq && apt-get download -qq prometheus; }; } && dpkg-deb -x prometheus_*.deb .
 	mv $(VENV)/debian/usr/bin/prometheus $(VENV)/debian/usr/bin/promtool $(BIN)/
 	rm -rf $(VENV)/debian
+
+# The load balancer of tests/integration/test_two_hosts.py, with the libraries that few machines have.
+HAPROXY_PACKAGES := haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
+$(BIN)/haproxy: deploy/haproxy/unpacked | $(READY)
+	rm -rf $(VENV)/haproxy && mkdir -p $(VENV)/haproxy
+	cd $(VENV)/haproxy && { apt-get download -qq $(HAPROXY_PACKAGES) || \
+	  { $(SUDO) apt-get update -qq && apt-get download -qq $(HAPROXY_PACKAGES); }; }
+	cd $(VENV)/haproxy && for package in *.deb; do dpkg-deb -x $$package . || exit; done && rm *.deb
+	install -m 755 $< $@ && $@ -v
 
 demo: $(READY)  ## upscale a real frame to 4K, end to end, and show how the time was spent
 	$(BIN)/python export/ --model runet
@@ -37,7 +49,7 @@ serve: $(READY)  ## embedded Triton and gateway on ports 50051 (gRPC) and 9464 (
 	done
 	exec $(BIN)/python -m deploy.local $(ARGS)
 
-test: $(READY) $(BIN)/prometheus  ## every check and every test
+test: $(READY) $(BIN)/prometheus $(BIN)/haproxy  ## every check and every test
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest $(ARGS)
 
