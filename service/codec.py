@@ -187,9 +187,12 @@ def decode(info: FrameInfo, data: Buffer, slot: Slot) -> None:
         kind = _PICTURES[info.encoding]
         file, exif = pictures.plain(data, kind)
         with Image.open(io.BytesIO(file), formats=[kind]) as opened:
-            turn = _UPRIGHT.get(_orientation(opened, kind, exif))
+            turn = _orientation(opened, kind, exif)
+            # A file may say two sizes: nothing is decoded, and no memory taken, but for that which was inspected.
+            if _as_seen(opened, turn) != (info.width, info.height):
+                raise ValueError("it has another size than its header says")
             image = opened.convert("RGB")
-            pixels = np.asarray(image if turn is None else image.transpose(turn))
+            pixels = np.asarray(image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image)
     # Whatever a decoder trips over in hostile bytes is the sender's doing; Pillow raises half a dozen unrelated kinds.
     except Exception as error:
         raise FrameInvalidError(f"frame.data is not a whole {_PICTURES[info.encoding]} picture: {error}") from error
@@ -245,11 +248,15 @@ def _picture_size(data: Buffer, kind: str) -> tuple[int, int]:
         with Image.open(io.BytesIO(file), formats=[kind]) as image:
             if image.mode.startswith("I;16") or image.mode in ("I", "F"):
                 raise ValueError("more than 8 bits a channel are not supported")
-            turned = _orientation(image, kind, exif) in _TURNED_ORIENTATIONS
-            return (image.height, image.width) if turned else (image.width, image.height)
+            return _as_seen(image, _orientation(image, kind, exif))
     except Exception as error:
         reason = "its header cannot be read" if "cannot identify" in str(error) else str(error)
         raise FrameInvalidError(f"frame.data is not a {kind} picture: {reason}") from error
+
+
+def _as_seen(image: Image.Image, turn: int) -> tuple[int, int]:
+    """Width and height when it is upright."""
+    return (image.height, image.width) if turn in _TURNED_ORIENTATIONS else (image.width, image.height)
 
 
 def _orientation(image: Image.Image, kind: str, exif: bytes) -> int:

@@ -108,7 +108,7 @@ def _png_pixels(view: memoryview) -> bytes:
     for _ in range(_MOST_CHUNKS):
         kind = bytes(view[position + 4 : position + 8])
         end = position + 12 + int.from_bytes(view[position : position + 4], "big")
-        if kind in _PNG_KEPT:
+        if kind in _PNG_KEPT and (kind != b"IHDR" or len(kept) == 1):  # the first is its header
             kept.append(view[position:end])  # shorter where the file is: the decoder will say so
         if end >= len(view) or kind == b"IEND":
             return b"".join(kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import struct
 import time
 import zlib
@@ -199,6 +200,20 @@ def test_no_picture_keeps_the_decoder_busy(
     assert time.thread_time() - began < 2
     assert not recwarn, "what the client wrote went into our log, and each wording is kept for ever"
     store.close()
+
+
+def test_a_picture_that_says_two_sizes_takes_no_memory_for_the_second(slot: Slot) -> None:
+    def most_kilobytes() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    header = struct.pack(">IIBBBBB", 16_000, 16_000, 8, 2, 0, 0, 0)
+    data = within_png(chunk(b"IHDR", header))
+    before = most_kilobytes()
+    decode(frame("PNG", data), slot)
+    assert np.array_equal(pixels(slot), PIXELS), "the first one counts"
+    with pytest.raises(FrameInvalidError, match="another size than its header says"):
+        codec.decode(inspect(frame("PNG", PNG)), PNG[:8] + chunk(b"IHDR", header) + PNG[33:], slot)
+    assert most_kilobytes() - before < 200_000
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
