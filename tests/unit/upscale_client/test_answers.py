@@ -8,7 +8,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from upscale_client import InternalError, OverloadedError, UpscaleError
+from upscale_client import InternalError, OverloadedError, UnavailableError, UpscaleError
 from upscale_client._calls import summary
 from upscale_client._errors import from_rpc
 from upscale_client._messages import answer, served, stream_answer
@@ -51,11 +51,12 @@ def test_networks_that_this_client_has_no_word_for_are_passed_over() -> None:
 
 
 class Failed(grpc.RpcError):
-    def __init__(self, details: bytes) -> None:
+    def __init__(self, details: bytes, code: grpc.StatusCode = grpc.StatusCode.RESOURCE_EXHAUSTED) -> None:
         self._details = details
+        self._code = code
 
     def code(self) -> grpc.StatusCode:
-        return grpc.StatusCode.RESOURCE_EXHAUSTED
+        return self._code
 
     def details(self) -> str:
         return "no room"
@@ -72,6 +73,12 @@ def test_details_of_an_error_that_cannot_be_read_leave_the_error() -> None:
         error: UpscaleError = from_rpc(Failed(details))
         assert isinstance(error, OverloadedError)
         assert (str(error), error.reason) == ("no room", "")
+
+
+def test_a_connection_that_breaks_in_the_middle_of_an_answer_is_worth_another_try() -> None:
+    error = from_rpc(Failed(b"", grpc.StatusCode.UNKNOWN))
+    assert isinstance(error, UnavailableError)
+    assert error.retryable
 
 
 def test_a_summary_that_cannot_be_read_is_an_error_of_ours() -> None:
