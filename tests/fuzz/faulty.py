@@ -38,7 +38,7 @@ class Leaks(_Faulty):
 
     def one(self, data: bytes) -> None:
         self._kept.append(bytes(1024) + data)
-        if len(self._kept) % 1000 == 0:
+        if len(self._kept) % 100 == 0:
             os.dup(0)
 
 

@@ -26,7 +26,8 @@ MEMORY_MAY_GROW = 0.03
 """Of itself, over the inputs after the warm-up, by the trend; the fuzzer's own corpus is in it."""
 _FEWEST_FOR_A_TREND = 10_000
 """Inputs; of fewer, what the fuzzer itself learns is most of the growth."""
-_DESCRIPTORS_MAY_GROW = 2
+_DESCRIPTORS_MAY_GROW = 130
+"""Sixty-four lanes are kept for the next frame of their format, each a file and its mapping."""
 _STUCK_S = 120.0
 """Nothing new from a worker for so long: not even its own alarm works."""
 _POLL_S = 0.2

@@ -32,13 +32,13 @@ async def send(address: str, ca: Path, expected: Path) -> None:
         while not stopped.done():
             picture = next(numbers) % len(frames["inputs"])
             began = time.monotonic()
-            code, reason, right = "OK", "", None
+            code, kind, right = "OK", "", None
             try:
                 answer = await client.upscale(frames["inputs"][picture], scale=2)
                 right = bool(np.array_equal(answer.array, frames["outputs"][picture]))
             except UpscaleError as error:
-                code, reason = error.code.name, error.reason or str(error)[:80]
-            told = {"sent": began, "ended": time.monotonic(), "code": code, "reason": reason, "right": right}
+                code, kind = error.code.name, type(error).__name__
+            told = {"sent": began, "ended": time.monotonic(), "code": code, "kind": kind, "right": right}
             print(json.dumps(told), flush=True)
             if code != "OK":
                 await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
