@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Lists of Debian packages are root's to fetch.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
 ARGS ?=
 # The default model, and those that may answer for it where there is not time enough (UPSCALE_LADDER).
 LADDER := runet bicubic_plus_plus bicubic
@@ -20,14 +22,23 @@ $(READY): pyproject.toml constraints.txt deploy/system-packages
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group all
 	touch $@
 
-AS_ROOT = $(if $(filter-out 0,$(shell id -u)),sudo -n)
-# Unpacked, not installed: the tests need the programs, nobody needs the daemon. A fresh machine has no lists of packages.
+# Debian packages' files, not installed: the tests need the programs, nobody needs the daemons. A fresh machine has no
+# lists of packages. $(call unpack,FOLDER,PACKAGES)
+define unpack
+rm -rf $(1) && mkdir -p $(1)
+cd $(1) && { apt-get download -qq $(2) || { $(SUDO) apt-get update -qq && apt-get download -qq $(2); }; }
+cd $(1) && for package in *.deb; do dpkg-deb -x $$package . || exit; done && rm *.deb
+endef
+
 $(BIN)/prometheus: | $(READY)
-	rm -rf $(VENV)/debian && mkdir -p $(VENV)/debian
-	cd $(VENV)/debian && { apt-get download -qq prometheus || { $(AS_ROOT) apt-get update -qq && apt-get download -qq prometheus; }; }
-	cd $(VENV)/debian && dpkg-deb -x prometheus_*.deb .
+	$(call unpack,$(VENV)/debian,prometheus)
 	mv $(VENV)/debian/usr/bin/prometheus $(VENV)/debian/usr/bin/promtool $(BIN)/
 	rm -rf $(VENV)/debian
+
+# The load balancer of tests/integration/test_two_hosts.py, with the libraries that few machines have.
+$(BIN)/haproxy: deploy/haproxy/unpacked | $(READY)
+	$(call unpack,$(VENV)/haproxy,haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1)
+	install -m 755 $< $@ && $@ -v
 
 demo: $(READY)  ## upscale a real frame to 4K, end to end, and show how the time was spent
 	$(BIN)/python export/ --model runet
@@ -39,7 +50,7 @@ serve: $(READY)  ## embedded Triton and gateway on ports 50051 (gRPC) and 9464 (
 	done
 	exec $(BIN)/python -m deploy.local $(ARGS)
 
-test: $(READY) $(BIN)/prometheus  ## every check and every test
+test: $(READY) $(BIN)/prometheus $(BIN)/haproxy  ## every check and every test
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -78,6 +89,10 @@ MINUTES ?= 20
 soak: $(READY)  ## a mixed load for MINUTES (20); memory, descriptors and latency must stay what they are
 	$(BIN)/python -m benchmark soak --minutes $(MINUTES) $(ARGS)
 
+RUNS ?= 2400000
+fuzz: $(READY)  ## give decoders, parsers and all else that takes bytes from others RUNS (2400000) inputs; docs/reliability.md
+	nice -n 10 $(BIN)/python -m tests.fuzz --runs $(RUNS) $(ARGS)
+
 # An environment of their own: their packages and ours do not agree.
 peers: .venv-peers/.ready  ## make .venv-peers with LitServe and BentoML, which `benchmark serving` measures beside us
 
@@ -94,4 +109,4 @@ clean:  ## remove everything that was made
 	find model_repository -mindepth 1 -not -name README.md -delete
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo serve test lint format proto docs dashboards bench peers chaos soak lock clean
+.PHONY: help setup demo serve test lint format proto docs dashboards bench peers chaos soak fuzz lock clean

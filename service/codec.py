@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from service import pictures
 from service.errors import FrameInvalidError, RequestInvalidError
 from service.frames import FrameFormat, PixelFormat, Slot
 from service.settings import RGB_BYTES
@@ -33,7 +34,16 @@ _MATRICES: dict[int, Matrix] = {pb.COLOUR_MATRIX_BT709: "bt709", pb.COLOUR_MATRI
 _DEFAULT_QUALITY = 90
 # Sizes are checked against our own limit, from the header, before Pillow decodes anything; its own check only warns.
 Image.MAX_IMAGE_PIXELS = None
-_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What is done to a picture by its EXIF orientation, to see it as it was taken."""
 _TURNED_ORIENTATIONS = frozenset({5, 6, 7, 8})
 
 
@@ -174,9 +184,15 @@ def decode(info: FrameInfo, data: Buffer, slot: Slot) -> None:
         _interleave(data, slot.source.view, info.width, info.height)
         return
     try:
-        with Image.open(io.BytesIO(data), formats=[_PICTURES[info.encoding]]) as opened:
-            image = ImageOps.exif_transpose(opened) if info.encoding in _MAY_BE_TURNED else opened
-            pixels = np.asarray(image.convert("RGB"))
+        kind = _PICTURES[info.encoding]
+        file, exif = pictures.plain(data, kind)
+        with Image.open(io.BytesIO(file), formats=[kind]) as opened:
+            turn = _orientation(opened, kind, exif)
+            # A file may say two sizes: nothing is decoded, and no memory taken, but for that which was inspected.
+            if _as_seen(opened, turn) != (info.width, info.height):
+                raise ValueError("it has another size than its header says")
+            image = opened.convert("RGB")
+            pixels = np.asarray(image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image)
     # Whatever a decoder trips over in hostile bytes is the sender's doing; Pillow raises half a dozen unrelated kinds.
     except Exception as error:
         raise FrameInvalidError(f"frame.data is not a whole {_PICTURES[info.encoding]} picture: {error}") from error
@@ -228,15 +244,25 @@ def _separate(nv12: memoryview, width: int, height: int) -> memoryview:
 def _picture_size(data: Buffer, kind: str) -> tuple[int, int]:
     """Width and height of a picture as it is shown, from its header alone."""
     try:
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+        file, exif = pictures.header(data, kind)
+        with Image.open(io.BytesIO(file), formats=[kind]) as image:
             if image.mode.startswith("I;16") or image.mode in ("I", "F"):
                 raise ValueError("more than 8 bits a channel are not supported")
-            may_be_turned = _PICTURE_ENCODINGS[kind] in _MAY_BE_TURNED
-            turned = may_be_turned and image.getexif().get(_ORIENTATION_TAG) in _TURNED_ORIENTATIONS
-            return (image.height, image.width) if turned else (image.width, image.height)
+            return _as_seen(image, _orientation(image, kind, exif))
     except Exception as error:
         reason = "its header cannot be read" if "cannot identify" in str(error) else str(error)
         raise FrameInvalidError(f"frame.data is not a {kind} picture: {reason}") from error
+
+
+def _as_seen(image: Image.Image, turn: int) -> tuple[int, int]:
+    """Width and height when it is upright."""
+    return (image.height, image.width) if turn in _TURNED_ORIENTATIONS else (image.width, image.height)
+
+
+def _orientation(image: Image.Image, kind: str, exif: bytes) -> int:
+    if _PICTURE_ENCODINGS[kind] not in _MAY_BE_TURNED:
+        return 1
+    return pictures.orientation(exif or image.info.get("exif", b""))
 
 
 def _not_in_a_region(encoding: int) -> FrameInvalidError:

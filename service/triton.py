@@ -7,6 +7,7 @@ has no type information worth the name; what it returns is named and typed here 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -30,7 +31,14 @@ INPUT = "lr_frames"
 OUTPUT = "sr_frames"
 COLOURS = "colours"
 _MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
+_SERVER_LIVE = "/inference.GRPCInferenceService/ServerLive"
 _POLL_TIMEOUT_S = 2.0
+_VANISHED_S = 5
+"""A host that was switched off or cut off says nothing, and TCP waits for a quarter of an hour. A connection on which
+nobody has confirmed what was sent for so long is closed: its batches are inferred elsewhere, and the next look makes
+another, rather than wait for TCP's next try, which is the later the longer the host was away."""
+_PING_EVERY_S = 600
+"""Without pings gRPC does not set that limit; a Triton cuts off who sends them more often than every 300 s."""
 # What Triton says when it has restarted and knows our regions no more.
 _REGION_UNKNOWN = "Unable to find shared memory region"
 # What it says when it knew a region all along: it was taken for gone, or we were.
@@ -91,11 +99,15 @@ class Triton:
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 500),
             ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.keepalive_time_ms", 1000 * _PING_EVERY_S),
+            ("grpc.keepalive_timeout_ms", 1000 * _VANISHED_S),
         ]
         self._client: Any = InferenceServerClient(url, channel_args=options)
         # What every frame goes through costs half as much by Triton's own messages as by tritonclient's classes.
         self._channel = grpc.aio.insecure_channel(url, options=options)
         self._model_infer: Callable[[bytes], Awaitable[bytes]] = self._channel.unary_unary(_MODEL_INFER)
+        self._server_live: Callable[..., Awaitable[bytes]] = self._channel.unary_unary(_SERVER_LIVE)
+        self._asking: asyncio.Task[None] | None = None
 
     async def watch(self, every_s: float) -> None:
         """Look at Triton again and again, until cancelled."""
@@ -112,6 +124,8 @@ class Triton:
     async def look(self) -> None:
         """Find out whether Triton is there and which variants it serves, and tell `on_change`."""
         self._note_removed()
+        if self._batches and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self._ask_where_batches_wait())
         try:
             index = await self._client.get_model_repository_index(client_timeout=_POLL_TIMEOUT_S)
             ready = {entry.name for entry in index.models if entry.state == "READY"}
@@ -135,6 +149,11 @@ class Triton:
             log.warning("Triton at %s is gone", self.url)
             self._gone()
         self._on_change(self, [variant for variant in self._variants.values() if variant])
+
+    async def _ask_where_batches_wait(self) -> None:
+        """Send something on the batches' own connection, for one that only waits does not learn that it is broken."""
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await self._server_live(b"", timeout=_POLL_TIMEOUT_S)
 
     def _gone(self) -> None:
         self.up = False

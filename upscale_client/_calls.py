@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upscale_client import wire
+from upscale_client._errors import InternalError
 from upscale_client._messages import StreamFrame, StreamSummary
 from upscale_client.v1 import upscale_pb2 as pb
 
@@ -138,7 +139,14 @@ def numbered(frame: Pixels | bytes | StreamFrame, number: int) -> StreamFrame:
 
 
 def summary(trailing: Any) -> StreamSummary:
-    """How a session went, from its trailing metadata."""
+    """How a session went, from its trailing metadata.
+
+    Raises:
+        InternalError: they say it in a way that this client does not understand.
+    """
     data = next((value for key, value in trailing or () if key == _SUMMARY_KEY), b"")
-    message = pb.StreamSummary.FromString(data)
+    try:
+        message = pb.StreamSummary.FromString(data)
+    except wire.DecodeError as error:
+        raise InternalError(f"the session's summary is not understood: {error}", grpc.StatusCode.INTERNAL) from error
     return StreamSummary(message.answered, message.failed, message.dropped)

@@ -15,9 +15,11 @@ UpscaleError
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, ClassVar
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -125,6 +127,10 @@ def from_rpc(error: grpc.RpcError) -> UpscaleError:
     kind = _kind(code, reason)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not reason and "larger than max" in message:
         kind = MessageTooLargeError  # gRPC's own refusal has no reason
+    if code is grpc.StatusCode.UNKNOWN and not reason:
+        kind = (
+            UnavailableError  # the service never says so: the connection broke, at its end or in between, in an answer
+        )
     return kind(message, code, reason, retry_after_s, request_id)
 
 
@@ -144,11 +150,13 @@ def _details(data: str | bytes | None) -> tuple[str, float | None, str]:
     if not isinstance(data, bytes):
         return reason, retry_after_s, request_id
     info, retry, request = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), error_details_pb2.RequestInfo()
-    for detail in status_pb2.Status.FromString(data).details:
-        if detail.Unpack(info):
-            reason = info.reason
-        elif detail.Unpack(retry) and retry.HasField("retry_delay"):
-            retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
-        elif detail.Unpack(request):
-            request_id = request.request_id
+    # What stands between may have put anything there; the code and the message hold all the same.
+    with contextlib.suppress(DecodeError):
+        for detail in status_pb2.Status.FromString(data).details:
+            if detail.Unpack(info):
+                reason = info.reason
+            elif detail.Unpack(retry) and retry.HasField("retry_delay"):
+                retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
+            elif detail.Unpack(request):
+                request_id = request.request_id
     return reason, retry_after_s, request_id

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
+import grpc
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 
-from upscale_client._errors import UpscaleError, from_status
+from upscale_client._errors import InternalError, UpscaleError, from_status
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Buffer, Framed
 
@@ -262,12 +264,24 @@ def _picture_encoding(data: bytes) -> pb.Encoding:
 
 
 def answer(response: Framed[pb.UpscaleResponse] | Framed[pb.UpscaleStreamResponse]) -> Upscaled:
-    """The enlarged frame in a response."""
+    """The enlarged frame in a response.
+
+    Raises:
+        InternalError: there is none that this client understands.
+    """
     message = response.message
+    frame, size = message.frame, 0 if response.data is None else memoryview(response.data).nbytes
+    encoding = _ENCODING_NAMES.get(frame.encoding)
+    if encoding is None:
+        raise _not_understood(f"its encoding is {frame.encoding}")
+    if encoding in get_args(PixelFormat) and response.data is not None:
+        expected = math.prod(raw_shape(frame.width, frame.height, cast("PixelFormat", encoding)))
+        if size != expected or (encoding != "rgb24" and (frame.width % 2 or frame.height % 2)):
+            raise _not_understood(f"it has {size} bytes, not those of {frame.width}x{frame.height} in {encoding}")
     return Upscaled(
         width=message.frame.width,
         height=message.frame.height,
-        encoding=_ENCODING_NAMES[message.frame.encoding],
+        encoding=encoding,
         data=b"" if response.data is None else response.data,
         model=message.model,
         variant=message.variant,
@@ -279,14 +293,24 @@ def answer(response: Framed[pb.UpscaleResponse] | Framed[pb.UpscaleStreamRespons
 def stream_answer(response: Framed[pb.UpscaleStreamResponse]) -> StreamAnswer:
     """What a stream's response says of a frame."""
     message = response.message
-    failed = message.error if message.HasField("error") else None
+    upscaled: Upscaled | None = None
+    error = _frame_error(message.error) if message.HasField("error") else None
+    if error is None:
+        try:
+            upscaled = answer(response)
+        except UpscaleError as not_understood:
+            error = not_understood
     return StreamAnswer(
         sequence=message.sequence,
         presentation_time=message.presentation_time,
         dropped=message.dropped,
-        upscaled=None if failed else answer(response),
-        error=_frame_error(failed) if failed else None,
+        upscaled=upscaled,
+        error=error,
     )
+
+
+def _not_understood(why: str) -> UpscaleError:
+    return InternalError(f"the service's answer is not understood: {why}", grpc.StatusCode.INTERNAL)
 
 
 def _frame_error(error: pb.FrameError) -> UpscaleError:
@@ -295,7 +319,7 @@ def _frame_error(error: pb.FrameError) -> UpscaleError:
 
 
 def served(response: pb.ListModelsResponse) -> list[Served]:
-    """The networks in a response."""
+    """The networks in a response, without those for profiles and formats that this client has no word for."""
     return [
         Served(
             name=variant.name,
@@ -312,6 +336,7 @@ def served(response: pb.ListModelsResponse) -> list[Served]:
             ),
         )
         for variant in response.variants
+        if variant.profile in _PROFILE_NAMES and variant.pixel_format in _ENCODING_NAMES
     ]
 
 

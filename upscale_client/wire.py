@@ -22,6 +22,8 @@ Buffer = bytes | bytearray | memoryview
 _FRAME = _DATA = (15 << 3) | 2  # the key of a field 15 that has a length: the frame in its message, the data in a frame
 _REGION = (14 << 3) | 2
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_KEY_BYTES = 5
+"""The most that a key may take; a varint may say a small number in ten."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,8 @@ def _parse_usual(kind: type[M], wire: bytes) -> Framed[M]:
         else:
             raise _UnusualError
         position = end
-    message = kind.FromString(b"".join(rest))
     if frame is None:
-        return Framed(message)
+        return Framed(kind.FromString(b"".join(rest)))
     data: memoryview | None = None
     head: list[memoryview] = []
     region = False
@@ -103,14 +104,16 @@ def _parse_usual(kind: type[M], wire: bytes) -> Framed[M]:
         position = end
     if region and data is not None:
         raise _UnusualError  # which of the two counts depends on their order
-    message.frame.SetInParent()
-    message.frame.MergeFromString(b"".join(head))
-    return Framed(message, data)
+    # The frame's other fields where they were, for how deep a field lies decides whether protobuf takes it.
+    frame_key = bytes((_FRAME,)) + _varint(sum(map(len, head)))
+    return Framed(kind.FromString(b"".join((*rest, frame_key, *head))), data)
 
 
 def _field(view: memoryview, position: int, limit: int) -> tuple[int, int, int]:
     """The key of the field at `position`, and where its content begins and the field ends."""
     key, start = _read_varint(view, position, limit)
+    if start > position + _KEY_BYTES:
+        raise _UnusualError
     kind = key & 7
     if kind == _LENGTH:
         size, start = _read_varint(view, start, limit)

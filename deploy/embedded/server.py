@@ -46,6 +46,7 @@ class EmbeddedTriton:
     Args:
         repository: the model repository; all its models are loaded.
         grpc_port, http_port, metrics_port: 0 picks a free one.
+        grpc_address: that its gRPC port listens on.
         engine: what runs ONNX models on the CPU; see backends/onnxruntime/model.py.
         threads: of the engine; 0 means every core.
         log: a file that receives the server's log; by default a temporary one.
@@ -58,12 +59,14 @@ class EmbeddedTriton:
         grpc_port: int = 0,
         http_port: int = 0,
         metrics_port: int = 0,
+        grpc_address: str = "127.0.0.1",
         engine: str = "openvino",
         threads: int = 0,
         log: Path | None = None,
     ) -> None:
         self._repository = repository.resolve()
         self.grpc_port = grpc_port or free_port()
+        self._grpc_address = grpc_address
         self.http_port = http_port or free_port()
         self.metrics_port = metrics_port or free_port()
         self._engine = engine
@@ -189,7 +192,7 @@ class EmbeddedTriton:
             # Each model's warm-up uses every core: several at a time would only need more memory.
             "--model-load-thread-count=2",
             "--http-address=127.0.0.1",
-            "--grpc-address=127.0.0.1",
+            f"--grpc-address={self._grpc_address}",
             "--metrics-address=127.0.0.1",
             f"--http-port={self.http_port}",
             f"--grpc-port={self.grpc_port}",

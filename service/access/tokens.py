@@ -92,7 +92,11 @@ class TokenVerifier:
             raise ValueError(f"the token has no {error.claim!r}") from None
         except jwt.PyJWTError:
             raise ValueError("the token is neither a key of this service's nor a valid JSON Web Token") from None
-        return claims["sub"], claims["exp"] + _LEEWAY_S
+        client, expires = claims["sub"], claims["exp"]
+        # PyJWT takes a number in quotes, too, and JSON a name that no log can show.
+        if not client.isprintable() or not client or not isinstance(expires, int | float):
+            raise ValueError("the token's 'sub' is no name, or its 'exp' no number")
+        return client, expires + _LEEWAY_S
 
 
 def _algorithms(key: object) -> list[str]:
@@ -103,12 +107,13 @@ def _parse(data: bytes) -> _Keys:
     if data.lstrip().startswith(b"{"):
         try:
             keys: _Keys = {key.key_id: key.key for key in jwt.PyJWKSet.from_dict(json.loads(data)).keys}
-        except (ValueError, jwt.PyJWTError, KeyError, AttributeError):
+        # Whatever they trip over, the file is at fault; it is half a dozen unrelated kinds.
+        except Exception:
             raise ValueError("it is no JSON Web Key Set") from None
     else:
         try:
             keys = {None: load_pem_public_key(data)}
-        except ValueError:
+        except Exception:
             raise ValueError("it is neither a JSON Web Key Set nor a public key in PEM") from None
     # Symmetric and private ones would let the service make tokens; other curves we do not know.
     if not all(_algorithms(key) for key in keys.values()):

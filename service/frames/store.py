@@ -13,6 +13,10 @@ from service.frames.lanes import Lane, remove_leftovers
 from service.frames.memory import Span
 from service.frames.slots import Slot
 
+_MOST_LANES = 64
+"""An idle lane is kept for the next frame of its format, and is an open file: frames of ever other sizes shall not use
+up what a process may have open."""
+
 
 class FrameStore:
     """All lanes, within limits on frames and on memory.
@@ -196,7 +200,7 @@ class FrameStore:
     def _add(self, layout: FrameFormat) -> Lane:
         wanted = self._max_frames * layout.slot_bytes
         for old in [lane for lane in self._lanes.values() if lane.in_use == 0]:
-            if self.byte_size + wanted <= self._max_bytes:
+            if self.byte_size + wanted <= self._max_bytes and len(self._lanes) < _MOST_LANES:
                 break
             del self._lanes[old.layout]
             self._remove(old)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import socket
 import subprocess
@@ -11,8 +10,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +17,14 @@ import grpc
 import jwt
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 from PIL import Image
 
 from deploy.embedded import EmbeddedTriton
 from deploy.local import GatewayProcess
+from tests.authority import Authority
 from tests.conftest import StartGateway, metric, until_nothing_is_held
 from upscale_client import AsyncUpscaleClient, OverloadedError, Tls, UnauthenticatedError, UpscaleClient, UpscaleError
 from upscale_client.cli import main as upscale4k
@@ -39,56 +33,6 @@ from upscale_client.v1.upscale_pb2_grpc import UpscaleServiceStub
 
 Pixels = NDArray[np.uint8]
 FRAME = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
-
-
-@dataclass
-class Pair:
-    """A certificate and its key, as files."""
-
-    certificate: Path
-    key: Path
-
-
-class Authority:
-    """Issues certificates into a folder."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.certificate = folder / f"{name}.pem"
-        self.certificate.write_bytes(self._sign(self._name, self._key, ca=True).public_bytes(Encoding.PEM))
-
-    def issue(self, common_name: str, file: str) -> Pair:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        pair = Pair(self._folder / f"{file}.crt", self._folder / f"{file}.key")
-        # By renaming, as the settings ask for.
-        for path, data in (
-            (pair.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())),
-            (pair.certificate, self._sign(name, key, ca=False).public_bytes(Encoding.PEM)),
-        ):
-            new = path.with_suffix(".new")
-            new.write_bytes(data)
-            new.replace(path)
-        return pair
-
-    def _sign(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *, ca: bool) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        )
-        if name.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "localhost":
-            names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        return builder.sign(self._key, hashes.SHA256())
 
 
 @pytest.fixture

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import resource
 import struct
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from service import codec
 from service.errors import FrameInvalidError, RequestInvalidError
@@ -123,13 +125,114 @@ def test_a_picture_that_is_cut_off_is_refused(slot: Slot, kind: str, share: floa
 
 
 def test_a_bomb_is_measured_by_its_header(slot: Slot) -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1 << 20)))
     info = inspect(frame("PNG", bomb))
     assert (info.width, info.height) == (60_000, 60_000)  # what the catalogue refuses, before anything is decoded
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def segment(marker: int, data: bytes = b"") -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+
+
+PNG, JPEG, WEBP = (picture(kind) for kind in KINDS)
+MEGABYTES = 24_000_000
+PIXELS_AT = PNG.index(b"IDAT") - 4
+SCAN_AT = JPEG.index(b"\xff\xda")
+SCAN = segment(0xDA, bytes.fromhex("0301000211031100 00 10"))
+PROGRESSIVE = picture("JPEG", Image.new("RGB", (1920, 1080)), progressive=True)
+EXIF = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 5000) + struct.pack(">HHII", 700, 7, 1 << 20, 8) * 5000
+WEBP_EXIF = EXIF[6:14] + struct.pack(">H", 65535) + struct.pack(">HHII", 700, 7, 1 << 20, 8) * 65535
+
+
+def within_png(data: bytes) -> bytes:
+    return PNG[:PIXELS_AT] + data + PNG[PIXELS_AT:]
+
+
+def within_jpeg(data: bytes) -> bytes:
+    return JPEG[:2] + data + JPEG[2:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        pytest.param("PNG", lambda: within_png(chunk(b"tEXt", b"a\0") * (MEGABYTES // 14)), id="texts"),
+        pytest.param("PNG", lambda: within_png(chunk(b"abCd") * (MEGABYTES // 12)), id="unknown chunks"),
+        pytest.param("PNG", lambda: within_png(chunk(b"IDAT") * (MEGABYTES // 12)), id="chunks without pixels"),
+        pytest.param("PNG", lambda: PNG + PNG[8:] * (MEGABYTES // len(PNG)), id="pictures after the picture"),
+        pytest.param(
+            "PNG",
+            lambda: within_png(chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1_000_000))) * 20_000),
+            id="packed profiles",
+        ),
+        pytest.param("JPEG", lambda: within_jpeg(segment(0xFE) * (MEGABYTES // 4)), id="comments"),
+        pytest.param("JPEG", lambda: within_jpeg(b"\xff" * MEGABYTES), id="fill bytes"),
+        pytest.param("JPEG", lambda: within_jpeg(bytes(MEGABYTES)), id="junk"),
+        pytest.param("JPEG", lambda: within_jpeg(segment(0xDB, bytes(65 * 1000)) * 350), id="tables"),
+        pytest.param("JPEG", lambda: within_jpeg(segment(0xE1, EXIF) * 350), id="notes of cameras"),
+        pytest.param("JPEG", lambda: PROGRESSIVE[:-2] + SCAN * 100_000 + PROGRESSIVE[-2:], id="scans"),
+        pytest.param(
+            "WEBP",
+            lambda: WEBP[:4] + struct.pack("<I", len(WEBP) + MEGABYTES - 8) + WEBP[8:] + b"abcd\0\0\0\0" * 3_000_000,
+            id="unknown parts",
+        ),
+        pytest.param("WEBP", lambda: picture("WEBP", exif=WEBP_EXIF), id="a camera's notes in a WebP"),
+    ],
+)
+def test_no_picture_keeps_the_decoder_busy(
+    kind: str, data: Callable[[], bytes], recwarn: pytest.WarningsRecorder
+) -> None:
+    """The header is read by the event loop, where everybody waits meanwhile."""
+    sent = pb.Frame(encoding=KINDS[kind], width=0, height=0)
+    hostile = data()
+    began = time.thread_time()
+    store = FrameStore(1, 1 << 26)
+    try:
+        info = codec.inspect(sent, hostile, 16)
+        assert time.thread_time() - began < 0.5
+        codec.decode(info, hostile, store.take(info.layout(2)))
+    except FrameInvalidError:
+        pass
+    assert time.thread_time() - began < 2
+    assert not recwarn, "what the client wrote went into our log, and each wording is kept for ever"
+    store.close()
+
+
+def test_a_picture_that_says_two_sizes_takes_no_memory_for_the_second(slot: Slot) -> None:
+    def most_kilobytes() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    header = struct.pack(">IIBBBBB", 16_000, 16_000, 8, 2, 0, 0, 0)
+    data = within_png(chunk(b"IHDR", header))
+    before = most_kilobytes()
+    decode(frame("PNG", data), slot)
+    assert np.array_equal(pixels(slot), PIXELS), "the first one counts"
+    with pytest.raises(FrameInvalidError, match="another size than its header says"):
+        codec.decode(inspect(frame("PNG", PNG)), PNG[:8] + chunk(b"IHDR", header) + PNG[33:], slot)
+    assert most_kilobytes() - before < 200_000
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_every_way_of_holding_a_camera_is_undone(turn: int, kind: str, order: str) -> None:
+    exif = Image.Exif()
+    exif.endian = order
+    exif[0x010F] = "a maker"
+    exif[0x0112] = turn
+    data = picture(kind, exif=exif.tobytes(), quality=95)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    info = inspect(frame(kind, data))
+    assert (info.width, info.height) == expected.size
+    store = FrameStore(1, 1 << 20)
+    with store.take(info.layout(2)) as slot:
+        codec.decode(info, data, slot)
+        assert bytes(slot.source.view) == expected.tobytes()
+    store.close()
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

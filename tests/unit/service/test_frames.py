@@ -86,6 +86,21 @@ def test_idle_lanes_make_room_for_other_sizes(store: FrameStore) -> None:
     assert store.byte_size == new.source.region.byte_size <= 10 * SMALL.slot_bytes
 
 
+def test_frames_of_ever_other_sizes_do_not_use_up_the_open_files() -> None:
+    def opened() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before, store = opened(), FrameStore(max_frames=2, max_bytes=1 << 30)
+    held = store.take(SMALL)
+    for width in range(16, 316):
+        store.take(FrameFormat(height=16, width=width, scale=2)).release()
+    assert opened() - before <= 2 * 65, "a file and its mapping for each of 64, and for the one that is in use"
+    assert held.source.view[0] == 0
+    held.release()
+    store.close()
+    assert opened() == before
+
+
 def test_a_size_without_room_beside_those_in_flight_is_refused(store: FrameStore) -> None:
     store.take(SMALL)
     with pytest.raises(OverloadedError, match="no shared memory for a frame of 64x64"):

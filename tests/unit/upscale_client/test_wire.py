@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscale_client.v1 import upscale_pb2 as pb
-from upscale_client.wire import DecodeError, Framed, parse, serialise
+from upscale_client.wire import (
+    DecodeError,
+    Framed,
+    _varint,  # pyright: ignore[reportPrivateUsage]
+    parse,
+    serialise,
+)
 
 Message = Any  # any of the four messages with frames
 
@@ -123,6 +129,32 @@ def test_damaged_bytes_mean_the_same_to_both(message: Message, data: st.DataObje
     assert whole(parse(kind, bytes(wire))).SerializeToString(deterministic=True) == expected.SerializeToString(
         deterministic=True
     )
+
+
+def nested(depth: int) -> bytes:
+    """A frame with unknown groups in its colour, one in another."""
+    groups = b"\x2b" * depth + b"\x2c" * depth
+    colour = b"\x22" + _varint(len(groups)) + groups
+    return b"\x7a" + _varint(len(colour)) + colour
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        *(pytest.param(nested(depth), id=f"{depth} groups") for depth in (97, 98, 99, 100, 101)),
+        pytest.param(b"\xfa\x80\x80\x80\x00\x02\x08\x10", id="a key of five bytes"),
+        pytest.param(b"\xfa\x80\x80\x80\x80\x00\x02\x08\x10", id="a key of six bytes"),
+        pytest.param(b"\x7a\x82\x80\x80\x80\x80\x80\x00\x08\x10", id="a length of seven bytes"),
+    ],
+)
+def test_what_is_at_the_edge_of_what_protobuf_takes_means_the_same_to_both(wire: bytes) -> None:
+    try:
+        expected = pb.UpscaleRequest.FromString(wire)
+    except DecodeError:
+        with pytest.raises(DecodeError, match="UpscaleRequest"):
+            parse(pb.UpscaleRequest, wire)
+        return
+    assert whole(parse(pb.UpscaleRequest, wire)) == expected
 
 
 def test_the_pixels_are_not_copied_by_parsing() -> None:

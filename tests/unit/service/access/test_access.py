@@ -170,6 +170,9 @@ def test_a_token_tells_whose_it_is(tmp_path: Path, algorithm: str, form: str) ->
         ({"aud": "another"}, "is not for 'upscale'"),
         ({"aud": None}, "has no 'aud'"),
         ({"iss": "https://evil.example"}, "is not from"),
+        ({"exp": "9999999999"}, "'exp' no number"),
+        ({"sub": ""}, "'sub' is no name"),
+        ({"sub": "studio\ud800"}, "'sub' is no name"),
     ],
 )
 def test_a_token_that_is_not_for_us_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -178,6 +181,24 @@ def test_a_token_that_is_not_for_us_is_refused(tmp_path: Path, changes: dict[str
     verifier = TokenVerifier(path, ISSUER, AUDIENCE)
     with pytest.raises(ValueError, match=message):
         verifier.client(jwt.encode(claims(**changes), SIGNERS["ES256"], "ES256"))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param(b'{"keys":' + b"[" * 100_000, id="nested"),
+        pytest.param(b'{"keys":[{"kty":"OKP","crv":"Ed25519","x":"%s","kid":[]}]}' % (b"A" * 43), id="a list as kid"),
+        pytest.param(
+            b"-----BEGIN PUBLIC KEY-----\nMCowBQYDKgMEAyEA" + b"A" * 43 + b"=\n-----END PUBLIC KEY-----",
+            id="an unknown kind of key",
+        ),
+    ],
+)
+def test_whatever_is_wrong_with_a_file_of_public_keys_it_makes_no_sense(tmp_path: Path, keys: bytes) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(keys)
+    with pytest.raises(ValueError, match="it is n"):
+        TokenVerifier(path, ISSUER, AUDIENCE)
 
 
 def test_forged_tokens_are_refused(tmp_path: Path) -> None:
