@@ -72,6 +72,10 @@ def export(
         ),
     ] = None,
     repository: Annotated[Path, typer.Option(help="The Triton model repository to write.")] = REPOSITORY,
+    version: Annotated[
+        int,
+        typer.Option(min=1, help="Its version in the repository; others stay beside it, and are served as before."),
+    ] = 1,
     weights: Annotated[Path, typer.Option(help="The folder of trained weights.")] = WEIGHTS_DIR,
     untrained: Annotated[
         bool | None,
@@ -106,6 +110,7 @@ def export(
                 weights=weights,
                 fmt=fmt.value,
                 precision=precision.value,
+                version=version,
                 allow_untrained=model == "all" if untrained is None else untrained,
                 report=lambda step, name=name, status=status: status.update(f"{name}: {step}"),
             )

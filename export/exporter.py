@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ def export_variant(
     weights: Path,
     fmt: Format = "onnx",
     precision: Precision = "fp32",
+    version: int = 1,
     allow_untrained: bool = False,
     report: Callable[[str], None] = lambda step: None,
 ) -> Exported:
@@ -65,6 +66,7 @@ def export_variant(
         weights: the folder of the weights.
         fmt: "onnx", or "tensorrt" on a machine with TensorRT.
         precision: of the graph's inside; its borders are uint8 always.
+        version: of the variant in the repository; others stay beside it, and are served as before.
         allow_untrained: where there are no weights, export random ones, marked as such, instead of refusing.
         report: called with the name of each step as it begins.
 
@@ -93,6 +95,7 @@ def export_variant(
     size = sum(parameter.numel() for parameter in deployed.parameters())
     manifest: dict[str, Any] = {
         "variant": variant,
+        "version": version,
         "model": spec.name,
         "scale": scale,
         "profile": profile,
@@ -107,7 +110,7 @@ def export_variant(
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
             "python": platform.python_version(),
-            **{package: version(package) for package in ("torch", "onnx", "onnxscript", "onnxruntime")},
+            **{package: metadata.version(package) for package in ("torch", "onnx", "onnxscript", "onnxruntime")},
             **engine_facts,
         },
     }
@@ -125,5 +128,5 @@ def export_variant(
         max_batch=max_batch,
         warm_up=FRAMES[scale] if spec.real_time(scale) else OFFLINE_WARM_UP,
     )
-    path = write_variant(repository, variant, config, MODEL_FILES[fmt], model_bytes, manifest)
+    path = write_variant(repository, variant, config, MODEL_FILES[fmt], model_bytes, manifest, version)
     return Exported(path, parity, size, trained)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from google.protobuf import text_format
@@ -61,3 +62,25 @@ def triton_config(
         # Random bytes would be random floats: infinities, and denormal ones that take a CPU very long.
         inputs[COLOURS_NAME].zero_data = True
     return text_format.MessageToString(config)
+
+
+def served_versions(config: str) -> list[int]:
+    """The versions that a config.pbtxt names as those to serve; none if it leaves that to Triton."""
+    return list(_parsed(config).version_policy.specific.versions)
+
+
+def with_served_versions(config: str, versions: Sequence[int]) -> str:
+    """A config.pbtxt by which Triton serves these versions, and no others."""
+    parsed = _parsed(config)
+    parsed.version_policy.Clear()
+    parsed.version_policy.specific.versions.extend(sorted(versions))
+    return text_format.MessageToString(parsed)
+
+
+def same_but_for_versions(one: str, other: str) -> bool:
+    """Whether two config.pbtxt differ in nothing but the versions to serve."""
+    return _parsed(with_served_versions(one, [])) == _parsed(with_served_versions(other, []))
+
+
+def _parsed(config: str) -> Any:
+    return text_format.Parse(config, model_config_pb2.ModelConfig())

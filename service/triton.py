@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Literal
 
 import grpc
@@ -90,6 +92,8 @@ class Triton:
         self._idle.set()
         self._closed = False
         self._variants: dict[str, Variant | None] = {}
+        self._versions: dict[str, tuple[str, ...]] = {}
+        """The versions of each model that are ready."""
         self._late = False
         # Its own pool: after Triton's return, gRPC's shared one would sit out a back-off of up to two minutes.
         options = [
@@ -128,11 +132,9 @@ class Triton:
             self._asking = asyncio.create_task(self._ask_where_batches_wait())
         try:
             index = await self._client.get_model_repository_index(client_timeout=_POLL_TIMEOUT_S)
-            ready = {entry.name for entry in index.models if entry.state == "READY"}
-            # A configuration stays what it is while its model is loaded; it is asked for once.
-            self._variants = {
-                name: self._variants[name] if name in self._variants else await self._variant(name) for name in ready
-            }
+            await self._note_models(
+                sorted((entry.name, entry.version) for entry in index.models if entry.state == "READY")
+            )
             await self._find_orphans()
             await self._unregister_unneeded()
             up, self._late = True, False
@@ -159,6 +161,21 @@ class Triton:
         self.up = False
         self._registered.clear()
         self._variants.clear()
+        self._versions.clear()
+
+    async def _note_models(self, ready: Iterable[tuple[str, str]]) -> None:
+        """Take what is served from the names and versions that are ready."""
+        versions = {name: tuple(version for _, version in each) for name, each in groupby(ready, itemgetter(0))}
+        self._variants = {name: variant for name, variant in self._variants.items() if name in versions}
+        for name, now in versions.items():
+            before = self._versions.get(name)
+            # A configuration stays what it is while its model is loaded; it is asked for once.
+            if before != now or name not in self._variants:
+                self._variants[name] = await self._variant(name)
+                if before not in (None, now):
+                    # Which one answers is Triton's choice: the latest of them, for a request names none.
+                    log.info("Triton at %s serves version %s of %s now", self.url, " and ".join(now), name)
+        self._versions = versions
 
     async def _variant(self, name: str) -> Variant | None:
         """The variant that a model of Triton's is, or None for somebody else's model."""

@@ -52,7 +52,7 @@ def client(zoo: Path, start_gateway: StartGateway) -> Iterator[UpscaleClient]:
 def test_every_variant_is_exported_within_one_grey_level(zoo: Path) -> None:
     assert {path.name for path in zoo.iterdir()} == {f"{spec.name}_x{scale}_{PROFILE}" for spec, scale in VARIANTS}
     for spec, scale in VARIANTS:
-        manifest = json.loads((zoo / f"{spec.name}_x{scale}_{PROFILE}" / "manifest.json").read_text())
+        manifest = json.loads((zoo / f"{spec.name}_x{scale}_{PROFILE}" / "1" / "manifest.json").read_text())
         assert manifest["parity"]["max_difference"] <= 1
         assert manifest["trained"] == (not spec.learned or weights_path(spec, scale, PROFILE).exists())
         assert (manifest["weights_sha256"] is not None) == (spec.learned and manifest["trained"])

@@ -24,10 +24,10 @@ from export.cli import app
 from export.errors import MissingToolError, ParityError, RepositoryError
 from export.exporter import Exported, export_variant
 from export.graph import PixelFormat, deployed_graph, reference_graph
-from export.repository import write_variant
+from export.repository import serve_versions, write_variant
 from export.to_engine import FrameShapes, to_engine
 from export.to_onnx import to_onnx
-from export.triton_config import triton_config
+from export.triton_config import served_versions, triton_config
 from export.verify import Parity, verify_onnx
 from models.registry import get, specs
 from models.weights import WEIGHTS_DIR, WeightsError, digest, load, weights_path
@@ -65,12 +65,12 @@ def nv12(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_variant_is_written_whole(repository: Path) -> None:
     folder = repository / "runet_x2_clean"
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == [
+        "1/manifest.json",
         "1/model.onnx",
         "config.pbtxt",
-        "manifest.json",
     ]
     assert sorted(path.name for path in repository.iterdir()) == ["runet_x2_clean", "runet_x3_clean"]
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "1" / "manifest.json").read_text())
     assert manifest["weights_sha256"] == digest(weights_path(SPEC, 2, "clean"))
     assert manifest["parameters"] == 66_764
     assert manifest["parity"]["max_difference"] <= manifest["parity"]["tolerance"] == 1
@@ -105,7 +105,7 @@ def test_the_model_has_plain_uint8_borders(repository: Path) -> None:
 
 def test_an_nv12_variant_declares_its_frames_and_their_colours(nv12: Path) -> None:
     assert nv12.name == "runet_x2_clean_nv12"
-    assert json.loads((nv12 / "manifest.json").read_text())["pixel_format"] == "nv12"
+    assert json.loads((nv12 / "1" / "manifest.json").read_text())["pixel_format"] == "nv12"
     config = text_format.Parse((nv12 / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
     uint8, fp32 = model_config_pb2.TYPE_UINT8, model_config_pb2.TYPE_FP32
     assert [(each.name, each.data_type, list(each.dims)) for each in config.input] == [
@@ -182,6 +182,40 @@ def test_a_failed_proof_leaves_the_repository_as_it_was(tmp_path: Path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+def write(repository: Path, version: int, model: bytes, max_batch: int = 8) -> Path:
+    facts = {"model": "runet", "scale": "2", "profile": "clean"}
+    config = triton_config("it", "onnx", "rgb24", parameters=facts, max_batch=max_batch, warm_up=(90, 160))
+    return write_variant(repository, "it", config, "model.onnx", model, {"version": version}, version)
+
+
+def test_a_version_is_written_beside_others_and_served_when_somebody_says_so(tmp_path: Path) -> None:
+    folder = write(tmp_path, 1, b"first")
+    assert served_versions((folder / "config.pbtxt").read_text()) == [], "the latest, which is Triton's own choice"
+    for version, model in ((2, b"second"), (3, b"third"), (2, b"second again")):
+        write(tmp_path, version, model)
+        assert served_versions((folder / "config.pbtxt").read_text()) == [1]
+    assert {path.parent.name: path.read_bytes() for path in folder.glob("*/model.onnx")} == {
+        "1": b"first",
+        "2": b"second again",
+        "3": b"third",
+    }
+    assert json.loads((folder / "2" / "manifest.json").read_text()) == {"version": 2}
+    assert [path.name for path in tmp_path.iterdir()] == ["it"]
+    serve_versions(folder, [3, 2])
+    assert served_versions((folder / "config.pbtxt").read_text()) == [2, 3]
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3", "config.pbtxt"]
+    with pytest.raises(RepositoryError, match=r"has no version 4; it has \[1, 2, 3\]"):
+        serve_versions(folder, [3, 4])
+
+
+def test_versions_of_two_kinds_are_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, 1, b"first")
+    with pytest.raises(RepositoryError, match="version 2 of it would need another configuration than version 1"):
+        write(tmp_path, 2, b"second", max_batch=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["it"]
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "config.pbtxt"]
+
+
 def test_random_weights_are_exported_on_request_only_and_marked(tmp_path: Path) -> None:
     spec = get("qqcoin")
     nowhere, repository = tmp_path / "weights", tmp_path / "repository"
@@ -189,7 +223,7 @@ def test_random_weights_are_exported_on_request_only_and_marked(tmp_path: Path) 
         export_variant(spec, 2, "clean", repository=repository, weights=nowhere)
     done = export_variant(spec, 2, "clean", repository=repository, weights=nowhere, allow_untrained=True)
     assert not done.trained
-    manifest = json.loads((done.path / "manifest.json").read_text())
+    manifest = json.loads((done.path / "1" / "manifest.json").read_text())
     assert (manifest["trained"], manifest["weights_sha256"]) == (False, None)
     config = text_format.Parse((done.path / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
     assert config.parameters["trained"].string_value == "false"

@@ -121,7 +121,7 @@ class _Torch:
 
         if threads:
             torch.set_num_threads(threads)
-        made = json.loads((path.parent.parent / "manifest.json").read_text())
+        made = json.loads(path.with_name("manifest.json").read_text())
         spec, scale, profile = get(made["model"]), made["scale"], made["profile"]
         if made["weights_sha256"] and made["weights_sha256"] != digest(weights_path(spec, scale, profile)):
             raise pb_utils.TritonModelException(f"{path}: exported from other weights than those in weights/")
