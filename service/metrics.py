@@ -88,9 +88,9 @@ class Metrics:
         )
         self._shed = Counter(
             "upscale_shed",
-            "Frames given up before they were inferred: overloaded and budget_too_small (refused at once), budget (ran "
-            "out in the queue), cancelled (the caller left), superseded (a session's later frame came). The variant is "
-            "empty if none was chosen.",
+            "Frames given up before they were inferred: overloaded, budget_too_small and client_limit (refused at "
+            "once), budget (ran out in the queue), cancelled (the caller left), superseded (a session's later frame "
+            "came). The variant is empty if none was chosen.",
             ("variant", "reason"),
             registry=self.registry,
         )

@@ -75,6 +75,10 @@ class Prometheus:
         """The values that a label of the selected series has, as Grafana asks for those of a variable."""
         return self._get(f"label/{label}/values", **{"match[]": selector})
 
+    def alerts(self) -> list[dict[str, Any]]:
+        """The alerts that fire, or will if it goes on, as Alertmanager would be told of them."""
+        return self._get("alerts")["alerts"]
+
     def _get(self, path: str, **parameters: str) -> Any:
         url = f"http://{self._url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:

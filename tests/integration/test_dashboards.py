@@ -206,9 +206,10 @@ def test_a_query_without_an_answer_is_noticed(prometheus: Prometheus) -> None:
 
 def test_rules_are_evaluated_on_what_the_service_gives(prometheus: Prometheus) -> None:
     deadline = time.monotonic() + 30
-    while not (pending := [labels for labels, _ in prometheus.ask('ALERTS{alertname="UpscaleGatewayDown"}')]):
+    while not (found := [each for each in prometheus.alerts() if each["labels"]["alertname"] == "UpscaleGatewayDown"]):
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    assert pending[0]["instance"] == NOBODY
+    assert found[0]["labels"]["instance"] == NOBODY
+    assert f"the metrics of {NOBODY}" in found[0]["annotations"]["description"]
     (missed,) = (value for _, value in prometheus.ask("job:upscale_slo_missed:ratio_rate1h"))
     assert 0 < missed < 1

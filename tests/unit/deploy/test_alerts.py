@@ -350,6 +350,13 @@ def test_the_rules_and_the_configuration_are_valid() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_jobs_that_alerts_ask_for_are_scraped() -> None:
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    asked_for = set(re.findall(r'job="(\w+)"', (PROMETHEUS / "rules" / "alerts.yml").read_text()))
+    assert asked_for == {"gateway", "triton"}
+    assert asked_for <= {each["job_name"] for each in config["scrape_configs"]}
+
+
 def test_alerts_fire_and_stay_silent_as_they_should(tmp_path: Path) -> None:
     done = run(CASES, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
