@@ -117,7 +117,7 @@ class Gateway:
                     [("grpc.max_connection_age_ms", round(1000 * settings.connection_age_s))]
                     * (settings.connection_age_s > 0)
                 ),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000 * _PINGS_NO_FASTER_S),
+                ("grpc.http2.min_ping_interval_without_data_ms", 1000 * _PINGS_NO_FASTER_S),
                 ("grpc.keepalive_time_ms", 1000 * _KEEPALIVE_S[0]),
                 ("grpc.keepalive_timeout_ms", 1000 * _KEEPALIVE_S[1]),
                 # A second gateway on the port is a mistake and shall be told, unless it is meant.

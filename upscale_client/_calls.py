@@ -21,7 +21,15 @@ Pixels = NDArray[np.uint8]
 DEFAULT_ADDRESS = "localhost:50051"
 DEFAULT_TIMEOUT_S = 30.0
 # The service bounds what it takes; an answer is as large as we asked for.
-OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A session or a shared region may be silent for long: so a host that vanished without a word is noticed within half
+    # a minute. The service allows a ping every 10 s.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
 _SERVICE = pb.DESCRIPTOR.services_by_name["UpscaleService"].full_name
 _SUMMARY_KEY = "upscale-summary-bin"
 

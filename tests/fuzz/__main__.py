@@ -66,6 +66,8 @@ def command(
             )
             rows.append(row)
             progress.update(task, completed=row["inputs"])
+            if not console.is_terminal:
+                console.print(f"{each.name}: {row['inputs']} inputs, {row['inputs_per_s']} a second", highlight=False)
             for finding in row["findings"]:
                 progress.console.print(f"{each.name}: {finding}", markup=False, soft_wrap=True)
     options = (f" --runs {runs}" if runs != _RUNS else "") + (f" --only {only}" if only else "")

@@ -17,7 +17,7 @@ import numpy as np
 from upscale_client import AsyncUpscaleClient, Tls, UpscaleError
 
 AT_ONCE = 4
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 """A frame without an answer or an error by then is lost."""
 _PAUSE_AFTER_ERROR_S = 0.1
 
