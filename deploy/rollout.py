@@ -44,16 +44,19 @@ def versions_served(url: str, variant: str) -> list[int]:
 
 
 def have_served(url: str, variant: str, versions: list[int], within_s: float = _LOADED_WITHIN_S) -> None:
-    """Have the Triton at `url` serve these versions of a variant that it holds, and no others.
+    """Have the Triton at `url` serve these versions of a variant, and no others.
 
     It does so until it is restarted; then what its repository says holds.
 
     Raises:
-        RolloutError: it cannot be reached, does not hold the variant, or cannot load a version. What it served before
-            it serves still.
+        RolloutError: it cannot be reached, has no such variant in its repository, or cannot load a version. What it
+            served before it serves still.
     """
     try:
         with InferenceServerClient(url) as triton:
+            if not versions_served(url, variant):
+                # One that is new in the repository: nobody knows its configuration before it is loaded.
+                triton.load_model(variant, client_timeout=within_s)
             answer: Any = triton.get_model_config(variant)
             config = MessageToDict(answer.config, preserving_proto_field_name=True)
             config["version_policy"] = {"specific": {"versions": versions}}

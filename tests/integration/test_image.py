@@ -8,8 +8,11 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,35 @@ from upscale_client import UpscaleClient
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
 PLACES = ("/opt/gateway", "/src", "/app")
+# A command's file system as a container may have it, the image's folder being /mnt. Its arguments: that folder, the one
+# in it to start in, the user and the group, where this Python is installed, and the command.
+CONFINED = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-ec",
+    """
+    mount --bind "$1" /mnt
+    mount -t tmpfs tmpfs /tmp
+    case $4 in /usr*) ;; *)
+      # The image has its Python where everybody may read it; here it may be in root's own folder.
+      mkdir /tmp/python
+      mount --bind "$4" /tmp/python
+      top=${4#/}
+      mount -t tmpfs -o mode=755 tmpfs "/${top%%/*}"
+      mkdir -p "$4"
+      mount --move /tmp/python "$4"
+    esac
+    mount -o remount,bind,ro /mnt
+    mount -o remount,bind,ro /
+    cd "/mnt/$2"
+    user=$3
+    shift 4
+    exec setpriv --reuid "${user%:*}" --regid "${user#*:}" --clear-groups --no-new-privs --bounding-set=-all \\
+      --inh-caps=-all -- "$@"
+    """,
+    "sh",
+)
 FRAME = np.zeros((90, 160, 3), np.uint8)
 
 
@@ -33,7 +65,7 @@ class Image:
         self.healthcheck: list[str] = []
         self.user = ""
         self.environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
-        self._root = root
+        self.root = root
         self._folder = root
         self._stage = 0
         text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE)
@@ -85,7 +117,7 @@ class Image:
         self.entrypoint = json.loads(rest)
 
     def _below(self, text: str) -> str:
-        return re.sub(rf"(?<![\w./])({'|'.join(PLACES)})\b", rf"{self._root}\1", text)
+        return re.sub(rf"(?<![\w./])({'|'.join(PLACES)})\b", rf"{self.root}\1", text)
 
     def run(self, command: list[str], folder: Path | None = None, **more: str) -> None:
         """Run a command in it; fails as it does."""
@@ -95,46 +127,93 @@ class Image:
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
-    def start(self, **settings: object) -> subprocess.Popen[bytes]:
-        """Start what its entry point says."""
+    def start(self, *, confined: bool = False, **settings: object) -> subprocess.Popen[bytes]:
+        """Start what its entry point says; `confined` as its user, without rights, on a read-only file system."""
         environment = self.environment | {f"UPSCALE_{name.upper()}": str(value) for name, value in settings.items()}
-        return subprocess.Popen([*LIFELINE, *self.entrypoint], cwd=self._folder, env=environment)
+        command = self.entrypoint
+        if confined:
+            command = [
+                *CONFINED,
+                str(self.root),
+                str(self._folder.relative_to(self.root)),
+                self.user,
+                sys.base_prefix,
+                *command,
+            ]
+            environment["PATH"] = environment["PATH"].replace(str(self.root), "/mnt")
+        return subprocess.Popen([*LIFELINE, *command], cwd=self._folder, env=environment)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """Made once."""
+    root = tmp_path_factory.mktemp("image")
+    root.chmod(0o755)
+    return Image(root)
 
 
 @pytest.mark.timeout(300)
-def test_the_image_holds_what_the_gateway_needs(tmp_path: Path, triton: EmbeddedTriton) -> None:
-    image = Image(tmp_path)
-    assert image.user.partition(":")[0] not in ("", "0", "root")
-    assert not list(tmp_path.rglob("torch")), "the gateway knows nothing of networks"
-    port, metrics_port = free_port(), free_port()
-    gateway = image.start(
-        host="127.0.0.1", port=port, metrics_port=metrics_port, triton_url=triton.url, default_profile="clean"
-    )
-    try:
-        until_ready(gateway, metrics_port)
-        with UpscaleClient(f"127.0.0.1:{port}") as client:
-            assert client.upscale(FRAME, scale=2).array.shape == (180, 320, 3)
+def test_the_image_holds_what_the_gateway_needs(image: Image, triton: EmbeddedTriton) -> None:
+    assert not list(image.root.rglob("torch")), "the gateway knows nothing of networks"
+    with running(image, triton) as (gateway, metrics_port):
         image.run(image.healthcheck, UPSCALE_METRICS_PORT=str(metrics_port))
         gateway.terminate()
         assert gateway.wait(30) == 0
         with pytest.raises(AssertionError, match="refused"):
             image.run(image.healthcheck, UPSCALE_METRICS_PORT=str(metrics_port))
+
+
+def test_it_needs_no_rights_and_writes_to_tmp_and_shared_memory_alone(image: Image, triton: EmbeddedTriton) -> None:
+    assert image.user.partition(":")[0] not in ("", "0", "root")
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine allows no mount namespaces (unshare --mount needs root)")
+    # With workers, for they keep their metrics in files.
+    with running(image, triton, confined=True, workers=2, triton_shared_memory="on") as (gateway, _):
+        status = dict(line.split(":\t") for line in Path(f"/proc/{gateway.pid}/status").read_text().splitlines())
+        assert (status["Uid"].split()[0], status["CapBnd"], status["NoNewPrivs"]) == ("1000", "0" * 16, "1")
+        with pytest.raises(OSError, match="Read-only file system"):
+            Path(f"/proc/{gateway.pid}/root/mnt/app/written").touch()
+
+
+@contextmanager
+def running(
+    image: Image, triton: EmbeddedTriton, *, confined: bool = False, workers: int = 1, **settings: object
+) -> Generator[tuple[subprocess.Popen[bytes], int]]:
+    """A gateway of the image that has answered a frame; its process and the port of its metrics."""
+    ports = {"port": free_port(), "metrics_port": free_port()}
+    settings = {
+        "host": "127.0.0.1",
+        "workers": workers,
+        "triton_url": triton.url,
+        "default_profile": "clean",
+        **ports,
+        **settings,
+    }
+    gateway = image.start(confined=confined, **settings)
+    try:
+        until_ready(gateway, ports["metrics_port"], workers)
+        with UpscaleClient(f"127.0.0.1:{ports['port']}") as client:
+            assert client.upscale(FRAME, scale=2).array.shape == (180, 320, 3)
+        yield gateway, ports["metrics_port"]
+        gateway.terminate()
+        assert gateway.wait(30) == 0
     finally:
         gateway.kill()
         gateway.wait()
 
 
-def until_ready(gateway: subprocess.Popen[bytes], metrics_port: int) -> None:
+def until_ready(gateway: subprocess.Popen[bytes], metrics_port: int, workers: int) -> None:
+    """Wait until every worker can answer frames; the probe asks for one."""
     deadline = time.monotonic() + 60
     while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/readyz", timeout=2):
+        with suppress(OSError):
+            with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=2) as answer:
+                lines = answer.read().decode().splitlines()
+            if f"upscale_ready {workers}.0" in lines:
                 return
-        except OSError:
-            assert gateway.poll() is None, "the gateway ended"
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+        assert gateway.poll() is None, "the gateway ended"
+        assert time.monotonic() < deadline, "the gateway is not ready"
+        time.sleep(0.1)
 
 
 def test_the_dockerfile_is_clean() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +19,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from typer.testing import CliRunner, Result
 
 from deploy.embedded import EmbeddedTriton
-from deploy.rollout import rollout
+from deploy.rollout import rollout, versions_served
 from export.cli import app as export_app
 from export.repository import CONFIG
 from export.triton_config import served_versions
@@ -181,6 +182,18 @@ async def test_what_a_version_needs_is_asked_again_when_it_comes(tritons: list[E
     await triton.close()
     store.close()
     assert [found[0].max_batch_frames, found[-1].max_batch_frames] == [8, 4]
+
+
+def test_a_variant_that_is_not_loaded_is_loaded(tritons: list[EmbeddedTriton]) -> None:
+    url = tritons[1].url
+    InferenceServerClient(url).unload_model(VARIANT)
+    deadline = time.monotonic() + 30
+    while versions_served(url, VARIANT):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    done = run(ROLLOUT, VARIANT, "--triton", url, "--version", 2)
+    assert (done.exit_code, done.stdout) == (0, f"{url}: {VARIANT} none -> 2\n"), done.stderr
+    assert versions_served(url, VARIANT) == [2]
 
 
 def test_a_rollout_says_what_is_wrong(tritons: list[EmbeddedTriton], two_versions: Path) -> None:
