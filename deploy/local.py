@@ -90,11 +90,15 @@ class GatewayProcess:
         deadline = time.monotonic() + timeout_s
         while not self._is_ready():
             if (code := self._process.poll()) is not None:
-                raise LocalStackError(f"the gateway ended with code {code} before it was ready")
+                raise LocalStackError(f"the gateway ended with code {code} before it was ready{self._last_words()}")
             if time.monotonic() > deadline:
                 self.stop()
                 raise LocalStackError(f"the gateway was not ready after {timeout_s:.0f} s")
             time.sleep(0.05)
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines() if self._log else []
+        return f": {lines[-1]}" if lines else ""
 
     def _is_ready(self) -> bool:
         try:

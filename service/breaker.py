@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 State = Literal["closed", "open", "half-open"]
@@ -65,11 +64,6 @@ class Breaker:
         """A batch ended and told nothing of the endpoint: its client's region was gone. Another may be the trial."""
         if self._state == "half-open":
             self._state = "open"
-
-    def renewed(self) -> None:
-        """The endpoint was gone, and what comes back is another: the trial need not wait."""
-        self._pause_s = self._first_pause_s
-        self._open_until = -math.inf
 
     def _open(self, now: float) -> None:
         self._state = "open"

@@ -105,7 +105,7 @@ class Endpoint:
         self._held = {variant.name: variant for variant in held}
         self._warm &= self._held.keys()
         if not held:
-            self._breaker.renewed()
+            self._breaker = Breaker()  # it is gone: what comes back begins anew
         closed = self._breaker.state == "closed"
         self._serve({name: variant for name, variant in self._held.items() if closed and name in self._warm})
         if self._held and self._warming is None:

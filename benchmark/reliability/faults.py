@@ -123,13 +123,13 @@ async def _fill_shared_memory(service: Service) -> Report:
 
 
 _SENDER = """
-import sys, numpy as np
+import itertools, sys, numpy as np
 from upscale_client import UpscaleClient
 with UpscaleClient(sys.argv[1]) as client:
     frame = np.zeros((270, 480, 3), np.uint8)
     print("sending", flush=True)
     if sys.argv[2] == "stream":
-        for _ in client.stream(iter(lambda: frame, None), scale=2, window=4):
+        for _ in client.stream(itertools.repeat(frame), scale=2, window=4):
             pass
     while True:
         client.upscale(frame, scale=2)

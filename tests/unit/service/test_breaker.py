@@ -54,20 +54,6 @@ def test_a_trial_that_tells_nothing_leaves_the_next_to_be_the_trial() -> None:
     assert breaker.state == "half-open"
 
 
-def test_one_that_was_gone_is_tried_at_once() -> None:
-    breaker = opened(Breaker())
-    breaker.began(0.5)
-    breaker.failed(0.6)
-    assert not breaker.allows(1.5), "a second's pause"
-    breaker.renewed()
-    assert breaker.state == "open"
-    assert breaker.allows(0.6)
-    breaker.began(0.6)
-    breaker.failed(0.7)
-    assert not breaker.allows(1.699)
-    assert breaker.allows(1.7), "the pauses began anew"
-
-
 class Machine(RuleBasedStateMachine):
     """Batches begin when they are allowed and end in any order, as they would at an endpoint that comes and goes."""
 
