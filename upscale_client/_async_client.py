@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -103,14 +104,20 @@ class AsyncUpscaleClient:
         """Enlarge frame after frame in one session; arguments are those of `UpscaleClient.stream`."""
         wish = Wish(model, scale, profile, output, quality, budget_s, priority, step_down)
 
+        raised: list[Exception] = []
+
         async def requests() -> AsyncIterator[wire.Framed[pb.UpscaleStreamRequest]]:
             yield _messages.stream_options(wish, drop, window)
             number = 0
-            async for frame in frames:
-                yield _messages.stream_request(numbered(frame, number), pixel_format, colour)
-                number += 1
+            try:
+                async for frame in frames:
+                    yield _messages.stream_request(numbered(frame, number), pixel_format, colour)
+                    number += 1
+            except Exception as error:  # the caller's own; gRPC cancels the call for it, and whoever reads the answers
+                raised.append(error)
+                raise
 
-        return AsyncUpscaleStream(self._stub.stream(requests(), timeout=timeout_s))
+        return AsyncUpscaleStream(self._stub.stream(requests(), timeout=timeout_s), raised)
 
     async def shared_frames(
         self,
@@ -170,8 +177,9 @@ class AsyncUpscaleClient:
 class AsyncUpscaleStream:
     """As `UpscaleStream`, for asyncio."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, raised: Sequence[Exception]) -> None:
         self._call = call
+        self._raised = raised
 
     def __aiter__(self) -> AsyncIterator[StreamAnswer]:
         return self
@@ -180,7 +188,11 @@ class AsyncUpscaleStream:
         """The next answer; errors are those of `UpscaleStream`."""
         try:
             response = await self._call.read()
-        except grpc.RpcError as error:
+        except (grpc.RpcError, asyncio.CancelledError) as error:
+            if self._raised:
+                raise self._raised[0] from None
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise from_rpc(error) from None
         if not isinstance(response, wire.Framed):  # grpc.aio.EOF
             raise StopAsyncIteration

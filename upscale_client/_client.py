@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -153,12 +153,18 @@ class UpscaleClient:
         """
         wish = Wish(model, scale, profile, output, quality, budget_s, priority, step_down)
 
+        raised: list[Exception] = []
+
         def requests() -> Iterator[wire.Framed[pb.UpscaleStreamRequest]]:
             yield _messages.stream_options(wish, drop, window)
-            for number, frame in enumerate(frames):
-                yield _messages.stream_request(numbered(frame, number), pixel_format, colour)
+            try:
+                for number, frame in enumerate(frames):
+                    yield _messages.stream_request(numbered(frame, number), pixel_format, colour)
+            except Exception as error:  # the caller's own, which gRPC would keep to itself
+                raised.append(error)
+                raise
 
-        return UpscaleStream(self._stub.stream(requests(), timeout=timeout_s))
+        return UpscaleStream(self._stub.stream(requests(), timeout=timeout_s), raised)
 
     def shared_frames(
         self,
@@ -234,8 +240,9 @@ class UpscaleClient:
 class UpscaleStream:
     """The answers of a session, in the frames' order; an iterator and a context manager."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, raised: Sequence[Exception]) -> None:
         self._call = call
+        self._raised = raised
 
     def __iter__(self) -> Iterator[StreamAnswer]:
         return self
@@ -245,11 +252,12 @@ class UpscaleStream:
 
         Raises:
             UpscaleError: the session has failed.
+            Exception: what the frames' iterator raised, or was wrong with one of them; the session is over.
         """
         try:
             return _messages.stream_answer(next(self._call))
         except grpc.RpcError as error:
-            raise from_rpc(error) from None
+            raise (self._raised[0] if self._raised else from_rpc(error)) from None
 
     def summary(self) -> StreamSummary:
         """How many frames were answered, failed and were dropped; waits for the session's end."""

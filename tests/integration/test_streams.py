@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import numpy as np
 import pytest
@@ -165,3 +165,31 @@ def test_sessions_share_the_slots_with_single_calls(triton: EmbeddedTriton, star
         thread.join()
     assert failures == []
     gateway.stop()
+
+
+def test_what_the_frames_iterator_raises_is_raised_where_answers_are_read(
+    client: UpscaleClient, gateway: GatewayProcess
+) -> None:
+    def frames() -> Iterator[Pixels]:
+        yield FRAMES[0]
+        raise RuntimeError("the camera is gone")
+
+    with pytest.raises(RuntimeError, match="the camera is gone"):
+        list(client.stream(frames()))
+    with pytest.raises(ValueError, match="uint8"):
+        list(client.stream([np.zeros((16, 16), np.uint8)]))
+    until_nothing_is_held(gateway)
+
+
+async def test_what_the_frames_iterator_raises_is_raised_where_answers_are_read_with_asyncio(
+    gateway: GatewayProcess,
+) -> None:
+    async def frames() -> AsyncIterator[Pixels]:
+        yield FRAMES[0]
+        raise RuntimeError("the camera is gone")
+
+    async with AsyncUpscaleClient(gateway.address) as client:
+        with pytest.raises(RuntimeError, match="the camera is gone"):
+            async for _ in client.stream(frames()):
+                pass
+    until_nothing_is_held(gateway)
