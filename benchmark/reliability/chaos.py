@@ -209,7 +209,7 @@ _HEADERS = ("fault", "frames", "answered", "failed", "wrong or lost", "recovery,
 def _page(report: Mapping[str, Any]) -> str:
     total = report["summary"]
     lines = [
-        f"`{report['command']}` on {report['cores']} cores of {report['device']}, {report['date']}: "
+        f"`{report['command']}` on {report['device']}, {report['date']}: "
         f"{total['frames']} frames, {total['wrong']} wrong, {total['lost']} lost.",
         "",
         "| " + " | ".join(_HEADERS) + " |",
