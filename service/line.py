@@ -19,7 +19,6 @@ from service.errors import (
     BudgetTooSmallError,
     InternalError,
     OverloadedError,
-    RequestInvalidError,
     UpscaleError,
 )
 from service.failures import CANCELLED, FailureLog
@@ -29,9 +28,10 @@ from service.metrics import Metrics, Outcome
 from service.regions import Regions
 from service.scheduler import Scheduler
 from service.scheduling.clock import BatchClock
-from service.scheduling.jobs import Priority, Work
+from service.scheduling.jobs import Work
 from service.scheduling.ladder import LadderPosition
 from service.timing import Stage, StageClock
+from service.wishes import Wish
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Buffer, Framed
 
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FrameMessage = pb.UpscaleRequest | pb.UpscaleStreamRequest
-PROFILES = {pb.PROFILE_CLEAN: "clean", pb.PROFILE_COMPRESSED: "compressed"}
-PRIORITIES = {pb.PRIORITY_LIVE: Priority.LIVE, pb.PRIORITY_OFFLINE: Priority.OFFLINE}
 _OUTCOMES: dict[str, Outcome] = {
     "OVERLOADED": "refused",
     "BUDGET_SPENT": "spent",
@@ -51,46 +49,6 @@ _OUTCOMES: dict[str, Outcome] = {
     "INTERNAL": "failed",
 }
 """Of a frame with a budget that failed for such a reason; any other is its client's doing."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is wanted of a frame: a request's fields, or a session's."""
-
-    model: str
-    scale: int
-    profile: str
-    output: pb.OutputFormat
-    budget_s: float | None
-    priority: Priority
-    step_down: bool
-    """Whether a lesser model may answer, if this one cannot within the budget."""
-
-    @classmethod
-    def of(cls, message: pb.UpscaleRequest | pb.StreamOptions) -> Wish:
-        """What the message says.
-
-        Raises:
-            RequestInvalidError: a field makes no sense.
-        """
-        budget_s = message.budget.ToNanoseconds() / 1e9 if message.HasField("budget") else None
-        if budget_s is not None and budget_s <= 0:
-            raise RequestInvalidError(f"budget is {budget_s:g} s; it must be more than 0, or absent")
-        if message.profile not in (pb.PROFILE_UNSPECIFIED, *PROFILES):
-            accepted = ", ".join(pb.Profile.Name(known) for known in PROFILES)
-            raise RequestInvalidError(f"profile is {message.profile} (unknown); accepted are: {accepted}")
-        if message.priority not in (pb.PRIORITY_UNSPECIFIED, *PRIORITIES):
-            accepted = ", ".join(pb.Priority.Name(known) for known in PRIORITIES)
-            raise RequestInvalidError(f"priority is {message.priority} (unknown); accepted are: {accepted}")
-        return cls(
-            model=message.model,
-            scale=message.scale,
-            profile=PROFILES.get(message.profile, ""),
-            output=message.output,
-            budget_s=budget_s,
-            priority=PRIORITIES.get(message.priority, Priority.LIVE),
-            step_down=message.step_down,
-        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from service.access.limits import ClientLimits
 from service.catalog import Catalog
 from service.errors import NotOfferedError, OverloadedError
 from service.interceptors import arrival, calling, write
-from service.line import PROFILES, Caller, FrameLine, Wish
+from service.line import Caller, FrameLine
 from service.metrics import Metrics
 from service.regions import Regions
 from service.scheduler import BatchTime, Scheduler
@@ -22,6 +22,7 @@ from service.scheduling.ladder import LadderPosition
 from service.session import Session, describe
 from service.settings import Settings
 from service.timing import StageClock, set_duration
+from service.wishes import PROFILES, Wish
 from upscale_client import wire
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Framed

@@ -19,8 +19,9 @@ from service.errors import (
     ShuttingDownError,
     UpscaleError,
 )
-from service.line import Answer, Caller, FrameLine, Wish
+from service.line import Answer, Caller, FrameLine
 from service.timing import STAGES, StageClock, set_duration
+from service.wishes import Wish
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Framed, serialise
 

@@ -22,8 +22,9 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from service.catalog import Variant
-from service.errors import BackendUnavailableError, InternalError, NotHeldError, RegionInvalidError
-from service.frames import SHARED_MEMORY, FrameFormat, FrameStore, Region, SlotBatch, Span
+from service.errors import BackendUnavailableError, InternalError, NotHeldError
+from service.frames import FrameFormat, FrameStore, SlotBatch, Span
+from service.mappings import GONE, POLL_TIMEOUT_S, Mappings
 from upscale_client.colour import colour_maps
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,6 @@ OUTPUT = "sr_frames"
 COLOURS = "colours"
 _MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 _SERVER_LIVE = "/inference.GRPCInferenceService/ServerLive"
-_POLL_TIMEOUT_S = 2.0
 _VANISHED_S = 5
 """A host that was switched off or cut off says nothing, and TCP waits for a quarter of an hour. A connection on which
 nobody has confirmed what was sent for so long is closed: its batches are inferred elsewhere, and the next look makes
@@ -43,13 +43,6 @@ _PING_EVERY_S = 600
 """Without pings gRPC does not set that limit; a Triton cuts off who sends them more often than every 300 s."""
 # What Triton says when it has restarted and knows our regions no more.
 _REGION_UNKNOWN = "Unable to find shared memory region"
-# What it says when it knew a region all along: it was taken for gone, or we were.
-_REGION_KNOWN = "already in manager"
-_REGION_IN_USE = "currently in use"
-_REGION_FILES = ("upscale-frames-", "upscale-client-")
-_SWEEP_EVERY_S = 5.0
-_LAST_PAUSES_S = (0.01, 0.04, 0.2, 1.0)
-_GONE = {"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED"}
 
 
 class Triton:
@@ -75,18 +68,8 @@ class Triton:
         self.url = url
         self.up = False
         self._frames = frames
-        self._removed = frames.subscribe()
-        self._shared_memory = shared_memory
-        self._by_shared_memory = shared_memory != "off"
         self._infer_timeout_s = infer_timeout_s
         self._on_change = on_change
-        self._registered: dict[str, asyncio.Task[None]] = {}
-        self._may_know: dict[str, bool] = {}
-        """Names of regions that Triton was told of, even if it may have forgotten them since, and whether it may be
-        told to unmap them: not after a batch without an answer, for it may still write there."""
-        self._unneeded: list[str] = []
-        """Names that it is still to be told to unmap."""
-        self._swept_at = 0.0
         self._batches = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -107,6 +90,7 @@ class Triton:
             ("grpc.keepalive_timeout_ms", 1000 * _VANISHED_S),
         ]
         self._client: Any = InferenceServerClient(url, channel_args=options)
+        self._mappings = Mappings(url, self._client, frames, shared_memory)
         # What every frame goes through costs half as much by Triton's own messages as by tritonclient's classes.
         self._channel = grpc.aio.insecure_channel(url, options=options)
         self._model_infer: Callable[[bytes], Awaitable[bytes]] = self._channel.unary_unary(_MODEL_INFER)
@@ -127,16 +111,15 @@ class Triton:
 
     async def look(self) -> None:
         """Find out whether Triton is there and which variants it serves, and tell `on_change`."""
-        self._note_removed()
+        self._mappings.note_removed()
         if self._batches and (self._asking is None or self._asking.done()):
             self._asking = asyncio.create_task(self._ask_where_batches_wait())
         try:
-            index = await self._client.get_model_repository_index(client_timeout=_POLL_TIMEOUT_S)
+            index = await self._client.get_model_repository_index(client_timeout=POLL_TIMEOUT_S)
             await self._note_models(
                 sorted((entry.name, entry.version) for entry in index.models if entry.state == "READY")
             )
-            await self._find_orphans()
-            await self._unregister_unneeded()
+            await self._mappings.tidy()
             up, self._late = True, False
         except InferenceServerException as error:
             late = str(error.status()) == "StatusCode.DEADLINE_EXCEEDED"
@@ -145,7 +128,6 @@ class Triton:
             self._late = late
         if up and not self.up:
             log.info("Triton at %s is up", self.url)
-            self._by_shared_memory = self._shared_memory != "off"
             self.up = True
         elif self.up and not up:
             log.warning("Triton at %s is gone", self.url)
@@ -155,11 +137,11 @@ class Triton:
     async def _ask_where_batches_wait(self) -> None:
         """Send something on the batches' own connection, for one that only waits does not learn that it is broken."""
         with contextlib.suppress(grpc.aio.AioRpcError):
-            await self._server_live(b"", timeout=_POLL_TIMEOUT_S)
+            await self._server_live(b"", timeout=POLL_TIMEOUT_S)
 
     def _gone(self) -> None:
         self.up = False
-        self._registered.clear()
+        self._mappings.forget()
         self._variants.clear()
         self._versions.clear()
 
@@ -179,7 +161,7 @@ class Triton:
 
     async def _variant(self, name: str) -> Variant | None:
         """The variant that a model of Triton's is, or None for somebody else's model."""
-        answer = await self._client.get_model_config(name, client_timeout=_POLL_TIMEOUT_S)
+        answer = await self._client.get_model_config(name, client_timeout=POLL_TIMEOUT_S)
         config = answer.config
         parameters = {key: value.string_value for key, value in config.parameters.items()}
         if not {"model", "scale", "profile"} <= parameters.keys() or not parameters["scale"].isdigit():
@@ -210,7 +192,7 @@ class Triton:
         try:
             await self._infer(variant, batch)
         except asyncio.CancelledError:
-            self._give_up(batch)
+            self._mappings.give_up(batch)
             raise
         finally:
             self._batches -= 1
@@ -254,7 +236,7 @@ class Triton:
                     regions = {batch.source.region, batch.answer.region}
                     for region in regions:
                         region.check()
-                    if self._by_shared_memory and all([await self._register(region) for region in regions]):
+                    if await self._mappings.hold(regions):
                         await self._infer_by_shared_memory(variant, batch)
                     else:
                         await self._infer_by_bytes(variant, batch)
@@ -262,11 +244,11 @@ class Triton:
             except (InferenceServerException, grpc.aio.AioRpcError) as error:
                 status, message = _told(error)
                 if _REGION_UNKNOWN in message and not last_try:
-                    self._registered.clear()
+                    self._mappings.forget()
                     continue
                 raise self._translate(status, message, variant, batch) from error
             except TimeoutError:
-                self._give_up(batch)
+                self._mappings.give_up(batch)
                 raise BackendUnavailableError(
                     f"Triton gave no answer for {variant.name} in {self._infer_timeout_s:g} s"
                 ) from None
@@ -283,118 +265,12 @@ class Triton:
         answer = service_pb2.ModelInferResponse.FromString(await self._model_infer(request.SerializeToString()))
         batch.answer.view[:] = answer.raw_output_contents[0]
 
-    async def _register(self, region: Region) -> bool:
-        """Make the region known to Triton; False if Triton cannot see our shared memory and bytes are allowed."""
-        task = self._registered.get(region.name)
-        if task is None:
-            # One registration, however many batches wait for it.
-            task = asyncio.create_task(self._register_once(region))
-            self._registered[region.name] = task
-        try:
-            await asyncio.shield(task)
-        except RegionInvalidError:
-            self._registered.pop(region.name, None)
-            raise
-        except InferenceServerException as error:
-            self._registered.pop(region.name, None)
-            if error.status() in _GONE:
-                raise
-            if self._shared_memory == "on":
-                raise BackendUnavailableError(
-                    f"Triton at {self.url} cannot open the gateway's shared memory, and triton_shared_memory is 'on'"
-                ) from error
-            log.warning(
-                "Triton at %s cannot open %s (%s): frames go as bytes", self.url, SHARED_MEMORY, error.message()
-            )
-            self._by_shared_memory = False
-            return False
-        return True
-
-    async def _register_once(self, region: Region) -> None:
-        _check_name(region)
-        self._may_know.setdefault(region.name, True)
-        try:
-            await self._client.register_system_shared_memory(region.name, f"/{region.file}", region.byte_size)
-        except InferenceServerException as error:
-            if _REGION_KNOWN not in error.message():
-                raise
-        try:
-            _check_name(region)
-        except RegionInvalidError:
-            # Triton may have opened another file: it must not keep that one.
-            try:
-                region.retired |= not await self._unregister(region.name)
-            except InferenceServerException:
-                region.retired = True
-            raise
-
-    def _give_up(self, batch: SlotBatch) -> None:
-        """Triton gave no answer and may still write: neither use this memory again nor have Triton unmap it."""
-        batch.retire()
-        for region in (batch.source.region, batch.answer.region):
-            if region.name in self._may_know:
-                self._may_know[region.name] = False
-
-    def _note_removed(self) -> None:
-        """Take the names of regions that are gone; also while Triton is, or they would pile up."""
-        while self._removed:
-            name = self._removed.popleft()
-            self._registered.pop(name, None)
-            if self._may_know.pop(name, False):
-                self._unneeded.append(name)
-
-    async def _find_orphans(self) -> None:
-        """Look for regions that a killed gateway left mapped: their files are gone, and their memory is not."""
-        now = time.monotonic()
-        # One that it could register says that it shares our /dev/shm: on another host all would seem to be gone.
-        if not (self._by_shared_memory and self._registered) or now < self._swept_at + _SWEEP_EVERY_S:
-            return
-        self._swept_at = now
-        status = await self._client.get_system_shared_memory_status(client_timeout=_POLL_TIMEOUT_S)
-        for region in status.regions.values():
-            file = region.key.removeprefix("/")
-            known = region.name in self._may_know or region.name in self._unneeded
-            if file.startswith(_REGION_FILES) and not known and not (SHARED_MEMORY / file).exists():
-                log.info("Triton at %s has %s mapped still, whose gateway is gone", self.url, region.name)
-                self._unneeded.append(region.name)
-
-    async def _unregister_unneeded(self) -> None:
-        for name in list(self._unneeded):
-            try:
-                done = await self._unregister(name)
-            except InferenceServerException as error:
-                if error.status() in _GONE:
-                    raise
-                log.warning("Triton at %s cannot unmap a region: %s", self.url, error.message())
-                done = True
-            if done:
-                self._unneeded.remove(name)
-
-    async def _unregister(self, name: str) -> bool:
-        """Have Triton unmap a region; False if it uses it still: it lets go a moment after it has answered."""
-        try:
-            await self._client.unregister_system_shared_memory(name, client_timeout=_POLL_TIMEOUT_S)
-        except InferenceServerException as error:
-            if _REGION_IN_USE in error.message():
-                return False
-            raise
-        return True
-
-    async def _unregister_at_last(self, name: str) -> None:
-        for pause_s in _LAST_PAUSES_S:
-            if await self._unregister(name):
-                return
-            await asyncio.sleep(pause_s)
-        log.warning("Triton at %s keeps %s mapped: it uses it still", self.url, name)
-
     def _translate(self, status: str, message: str, variant: Variant, batch: SlotBatch) -> Exception:
         if status == "StatusCode.NOT_FOUND" or "unknown model" in message or "is not ready" in message:
             return NotHeldError(f"Triton at {self.url} does not hold {variant.name} now")
-        if status in _GONE:
+        if status in GONE:
             # The call ended without Triton's word: it may still be at work on these slots.
-            self._give_up(batch)
-            for region in (batch.source.region, batch.answer.region):
-                self._registered.pop(region.name, None)
+            self._mappings.give_up(batch)
             return BackendUnavailableError(f"Triton at {self.url} is not there")
         log.error("Triton failed on %s: %s %s", variant.name, status, message)
         return InternalError(f"the inference of {variant.name} failed; the server's log says why")
@@ -406,11 +282,7 @@ class Triton:
         """
         self._closed = True
         await self._idle.wait()
-        self._frames.unsubscribe(self._removed)
-        self._note_removed()
-        names = [*self._unneeded, *(name for name, unmappable in self._may_know.items() if unmappable)]
-        # All at once: a Triton that hangs is waited for once.
-        await asyncio.gather(*(self._unregister_at_last(name) for name in names), return_exceptions=True)
+        await self._mappings.close()
         await self._client.close()
         await self._channel.close()
 
@@ -440,9 +312,3 @@ def _place(tensor: Any, span: Span) -> None:
     tensor.parameters["shared_memory_region"].string_param = span.region.name
     tensor.parameters["shared_memory_byte_size"].int64_param = span.size
     tensor.parameters["shared_memory_offset"].int64_param = span.offset
-
-
-def _check_name(region: Region) -> None:
-    """Triton opens a region by its name: fail if that means another file by now."""
-    if not region.is_at_its_name():
-        raise RegionInvalidError("the region's file is gone or was replaced: it must stay until ShareRegion has ended")

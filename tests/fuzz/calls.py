@@ -16,13 +16,14 @@ from service.catalog import Catalog, Variant
 from service.errors import InternalError, UpscaleError
 from service.failures import FailureLog
 from service.frames import FrameStore, SlotBatch
-from service.line import Caller, FrameLine, Wish
+from service.line import Caller, FrameLine
 from service.metrics import Metrics
 from service.regions import Regions
 from service.scheduler import Scheduler
 from service.scheduling.ladder import LadderPosition
 from service.session import Session
 from service.timing import StageClock
+from service.wishes import Wish
 from tests.fuzz.fuzzed import Fuzzed
 from upscale_client import wire
 from upscale_client.v1 import upscale_pb2 as pb

@@ -19,9 +19,10 @@ from service.errors import (
     OverloadedError,
 )
 from service.failures import FailureLog
-from service.line import Caller, FrameLine, Wish
+from service.line import Caller, FrameLine
 from service.metrics import OUTCOMES, Metrics
 from service.timing import StageClock
+from service.wishes import Wish
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Framed
 

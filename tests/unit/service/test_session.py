@@ -18,11 +18,12 @@ from service.errors import (
     ShuttingDownError,
 )
 from service.frames import FrameFormat, FrameStore
-from service.line import Answer, Caller, Wish
+from service.line import Answer, Caller
 from service.scheduling.jobs import Priority
 from service.scheduling.ladder import LadderPosition
 from service.session import Session
 from service.timing import StageClock
+from service.wishes import Wish
 from upscale_client.v1 import upscale_pb2 as pb
 from upscale_client.wire import Framed
 
