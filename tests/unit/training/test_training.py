@@ -377,9 +377,14 @@ def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_
     assert card.index("Frames: JPEG 90.") < card.index("Frames: clean.")
     assert card.count("| **mean** | all |") == 2
     path.with_suffix(".md").unlink()
-    again = [sys.executable, "-m", "training", "card", "--model=qqcoin", "--scale=2", "--profile=compressed"]
-    subprocess.run([*again, f"--test={pictures}", f"--weights={tmp_path}"], check=True, timeout=120)
+    again = [sys.executable, "-m", "training", "card", f"--test={pictures}", f"--weights={tmp_path}"]
+    subprocess.run([*again, "--model=all"], check=True, timeout=120)
     assert path.with_suffix(".md").read_text() == card
+    refused = subprocess.run(
+        [*again, "--model=qqcoin", "--profile=clean"], check=False, timeout=60, capture_output=True
+    )
+    assert refused.returncode == 2
+    assert f"training: no weights of qqcoin for profile 'clean' in {tmp_path}" in refused.stderr.decode()
 
 
 @pytest.mark.parametrize(
