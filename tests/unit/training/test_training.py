@@ -20,6 +20,7 @@ from models.recipe import Loss
 from models.registry import get, specs
 from models.spec import ModelSpec
 from models.weights import facts, load_file, weights_path
+from training.comparison import side_by_side
 from training.degradation import TRAINING, Degradation, crop_to_multiple, degrade
 from training.losses import LOSSES
 from training.metrics import psnr, psnr_y, ssim
@@ -97,6 +98,19 @@ def test_ssim_is_the_usual_one() -> None:
     scores = (2 * mean_x * mean_y + c1) * (2 * (smooth(x * y) - mean_x * mean_y) + c2)
     scores = scores / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
     assert ssim(noisy, picture) == pytest.approx(float(scores.mean()), abs=1e-6)
+
+
+def test_details_are_shown_where_the_pictures_differ_most() -> None:
+    first = np.zeros((60, 100, 3), np.uint8)
+    last = first.copy()
+    last[30:32, 45:50] = 200
+    last[0, 0] = 255
+    sheet = np.asarray(side_by_side([{"a": first, "b": last}, {"a": last, "b": first}], 20, 10))
+    assert sheet.shape == (2 * (20 + 28), 2 * 40 + 8, 3)
+    upper, lower = sheet[28:48], sheet[76:96]
+    assert (upper[:, :40] == 0).all()
+    assert (upper[:4, 48 + 10 : 48 + 20] == 200).all(), "twice as large, from row 30 and column 40"
+    assert np.array_equal(upper[:, :40], lower[:, 48:])
 
 
 def test_full_chroma_keeps_colours_better() -> None:
