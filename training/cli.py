@@ -127,9 +127,8 @@ def train(
         )
     start = load_file(spec, scale, start_from) if start_from else None
     master = _teacher(teacher, spec, scale, chosen, weights) if teacher else None
-    first, *others = spec.recipe.stages
-    if chosen == "compressed":
-        others = [replace(stage, loss=first.loss) for stage in others]  # docs/decisions.md, "The last tenth"
+    recipe = spec.recipe.for_compressed() if chosen == "compressed" else spec.recipe
+    first, *others = recipe.stages
     if learning_rate is not None:
         first = replace(first, learning_rate=learning_rate)
     settings = Settings(

@@ -16,7 +16,7 @@ from torch import nn
 
 from models.bicubic_plus_plus import BicubicPlusPlus
 from models.blocks.rep import EdgeConv, OnlineConv, RepVGGConv, WideConv
-from models.recipe import Loss
+from models.recipe import Loss, two_stages
 from models.registry import get, specs
 from models.spec import ModelSpec
 from models.weights import facts, load_file, weights_path
@@ -226,6 +226,14 @@ def test_learning_rate_warms_up_and_ends_near_zero() -> None:
     assert [settings.stage(step)[1] for step in (0, change - 1, change, 999)] == [first, first, last, last]
     assert rates[change - 1] == pytest.approx(last.learning_rate, rel=0.01)
     assert rates[999] < 1e-7
+
+
+def test_compressed_frames_have_one_loss_to_the_end_and_no_l1() -> None:
+    losses = {first: two_stages(first, "l2").for_compressed() for first in LOSSES}
+    assert {first: {stage.loss for stage in recipe.stages} for first, recipe in losses.items()} == {
+        first: {"huber" if first in ("l1", "charbonnier") else first} for first in LOSSES
+    }
+    assert [stage.learning_rate for stage in losses["l1"].stages] == pytest.approx([1.2e-3, 1e-4])
 
 
 @pytest.mark.parametrize("name", LOSSES)
