@@ -390,12 +390,14 @@ def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_
     folders = {"images": tmp_path / "train.patches", "test": pictures, "runs": tmp_path, "weights": tmp_path}
     options = [f"--{name}={path}" for name, path in {**folders, "validation": tmp_path / "nothing"}.items()]
     command = [sys.executable, "-m", "training", *options, "--model=qqcoin", "--profile=compressed", "--budget=2s"]
+    command.append("--batch-size=8")
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     path = weights_path(get("qqcoin"), 2, "compressed", tmp_path)
     assert "settings" in facts(path)
     card = path.with_suffix(".md").read_text()
     assert "python -m training --model qqcoin --scale 2 --profile compressed --steps " in card
+    assert " --batch-size 8`" in card
     assert card.index("Frames: JPEG 90.") < card.index("Frames: clean.")
     assert card.count("| **mean** | all |") == 2
     path.with_suffix(".md").unlink()
