@@ -41,7 +41,7 @@ def ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
 def _ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
     x, y = (plane.astype(np.float32) - 128 for plane in (image, reference))  # small numbers: their squares are exact
     mean_x, mean_y = _smooth(x), _smooth(y)
-    variances = _smooth(x * x) - mean_x**2 + _smooth(y * y) - mean_y**2
+    variances = _smooth(x * x + y * y) - mean_x**2 - mean_y**2  # both, of which only the sum is needed
     covariance = _smooth(x * y) - mean_x * mean_y
     mean_x, mean_y = mean_x + 128, mean_y + 128
     score = (2 * mean_x * mean_y + _C1) * (2 * covariance + _C2)
