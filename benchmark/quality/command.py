@@ -112,7 +112,8 @@ def command(
             if model == "all":
                 progress.console.print(f"{spec.name} x{each}: {found.average('gain'):+.3f} dB")
         if model == "all":
-            _write(measured, jobs, paths, _for_readers(images), files, page_file)
+            options = f" --most {most}" if most else ""
+            _write(measured, jobs, paths, _for_readers(images), files, page_file, options)
     if as_json:
         report = [each.as_json() for each in measured]
         print(json.dumps(report if model == "all" else report[0], indent=2))
@@ -208,12 +209,13 @@ def _write(
     images: str,
     files: Path,
     page_file: Path,
+    options: str,
 ) -> None:
     files.parent.mkdir(parents=True, exist_ok=True)
     files.with_suffix(".json").write_text(json.dumps([each.as_json() for each in measured], indent=1) + "\n")
     best = max(range(len(measured)), key=lambda number: measured[number].average("gain"))
     shown = details.draw(measured[best], jobs[best][2], paths, files.with_suffix(".png"))
-    page.write(measured, shown, images, files, page_file)
+    page.write(measured, shown, images, files, page_file, options)
 
 
 def _for_readers(folder: Path) -> str:

@@ -18,7 +18,9 @@ from models.registry import get
 from models.reparam import reparameterise
 
 
-def write(measured: Sequence[Quality], shown: Sequence[Shown], images: str, files: Path, page: Path) -> None:
+def write(
+    measured: Sequence[Quality], shown: Sequence[Shown], images: str, files: Path, page: Path, options: str = ""
+) -> None:
     """Put the profile's part between its markers in `page`, which is made if it is not there; the rest stays.
 
     Args:
@@ -27,6 +29,7 @@ def write(measured: Sequence[Quality], shown: Sequence[Shown], images: str, file
         images: the pictures' folder, for the reader.
         files: the path of the chart (.svg) and of the sheet (.png), without suffix.
         page: the Markdown page.
+        options: of the command, beside the profile, that decide what was measured.
     """
     _draw(measured, files.with_suffix(".svg"))
     if not page.exists():
@@ -34,7 +37,7 @@ def write(measured: Sequence[Quality], shown: Sequence[Shown], images: str, file
         page.write_text("# Quality\n")
     name = f"python -m benchmark quality --model all --profile {measured[0].profile}"
     seen_from_page = Path(os.path.relpath(files, page.parent))
-    text = "\n".join(_part(measured, shown, images, name, seen_from_page))
+    text = "\n".join(_part(measured, shown, images, name + options, seen_from_page))
     write_page(page, text, (f"<!-- begin: {name} -->", f"<!-- end: {name} -->"))
 
 
