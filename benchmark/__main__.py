@@ -6,9 +6,10 @@ import sys
 
 import typer
 
-from benchmark import complexity, engines, quality, runtime, sizing, zoo
+from benchmark import complexity, engines, runtime, sizing, zoo
 from benchmark.errors import BenchmarkError
 from benchmark.overload import command as overload
+from benchmark.quality import command as quality
 from benchmark.reliability import chaos, soak
 from benchmark.scheduling import command as scheduling
 from benchmark.serving import command as serving

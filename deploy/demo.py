@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +20,7 @@ from deploy.embedded import EmbeddedTriton, EmbeddedTritonError
 from deploy.embedded.server import free_port
 from deploy.local import REPOSITORY, ROOT, LocalStack, LocalStackError
 from models.blocks.resample import BicubicUpsample
+from training.comparison import side_by_side
 from training.degradation import degrade
 from training.metrics import psnr
 from training.quality import upscale
@@ -66,7 +67,7 @@ def demo(
     }
     (out / "demo.json").write_text(json.dumps(report, indent=2) + "\n")
     comparison = out / "demo_comparison.png"
-    _compare({"bicubic": bicubic, answer.variant: sr, "original": hr}).save(comparison)
+    side_by_side([{"bicubic": bicubic, answer.variant: sr, "original": hr}], _CROP, _CROP).save(comparison)
     _show(report, comparison, lr)
 
 
@@ -75,23 +76,6 @@ def _ask(address: str, lr: NDArray[np.uint8], scale: int) -> Upscaled:
     Image.fromarray(lr).save(file, "PNG")
     with UpscaleClient(address) as client:
         return client.upscale(file.getvalue(), scale=scale, profile="clean", output="png")  # as a game renders it
-
-
-def _compare(pictures: dict[str, NDArray[np.uint8]]) -> Image.Image:
-    """The same detail of each picture side by side, twice as large, with its name: where the pictures differ most."""
-    first, *_, last = pictures.values()
-    error = np.abs(first.astype(np.int16) - last).sum(2)
-    rows, columns = error.shape[0] // _CROP, error.shape[1] // _CROP
-    blocks = error[: rows * _CROP, : columns * _CROP].reshape(rows, _CROP, columns, _CROP).sum((1, 3))
-    row, column = np.unravel_index(int(blocks.argmax()), blocks.shape)
-    top, left = int(row) * _CROP, int(column) * _CROP
-    side = 2 * _CROP
-    sheet = Image.new("RGB", (len(pictures) * (side + 8) - 8, side + 28), "white")
-    for place, (name, picture) in enumerate(pictures.items()):
-        crop = Image.fromarray(picture[top : top + _CROP, left : left + _CROP])
-        sheet.paste(crop.resize((side, side), Image.Resampling.NEAREST), (place * (side + 8), 28))
-        ImageDraw.Draw(sheet).text((place * (side + 8) + 6, 8), name, fill="black", font_size=16)
-    return sheet
 
 
 def _show(report: Mapping[str, object], comparison: Path, lr: NDArray[np.uint8]) -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from models.blocks.conv import conv3
-from models.blocks.rep import RepVGGConv
+from models.blocks.rep import RepVGGConv, carry_frame
 from models.recipe import two_stages
 from models.spec import ModelSpec, Reported
 
@@ -31,8 +31,9 @@ class NJUSTRTSR(nn.Module):
         super().__init__()
         self.scale = scale
         self.head = conv3(3, _CHANNELS, bias=False)
-        blocks = (layer for _ in range(_BLOCKS) for layer in (RepVGGConv(_CHANNELS, bias=False), nn.GELU()))
-        self.body = nn.Sequential(*blocks)
+        blocks = [RepVGGConv(_CHANNELS, bias=False) for _ in range(_BLOCKS)]
+        carry_frame([self.head, *blocks])
+        self.body = nn.Sequential(*(layer for block in blocks for layer in (block, nn.GELU())))
         self.tail = conv3(_CHANNELS, 3 * scale**2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

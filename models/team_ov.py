@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from models.blocks.rep import RepVGGConv
+from models.blocks.rep import RepVGGConv, carry_frame
 from models.recipe import two_stages
 from models.spec import ModelSpec, Reported
 
@@ -30,15 +30,10 @@ class TeamOV(nn.Module):
     def __init__(self, scale: int) -> None:
         super().__init__()
         self.scale = scale
-        self.body = nn.Sequential(
-            RepVGGConv(3, _CHANNELS, bias=False),
-            nn.GELU(),
-            RepVGGConv(_CHANNELS, bias=False),
-            nn.GELU(),
-            RepVGGConv(_CHANNELS, bias=False),
-            nn.GELU(),
-            RepVGGConv(_CHANNELS, 3 * scale**2, bias=False),
-        )
+        chain = [RepVGGConv(3, _CHANNELS, bias=False), *(RepVGGConv(_CHANNELS, bias=False) for _ in range(2))]
+        carry_frame(chain)
+        layers = [each for layer in chain for each in (layer, nn.GELU())]
+        self.body = nn.Sequential(*layers, RepVGGConv(_CHANNELS, 3 * scale**2, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale x."""

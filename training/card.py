@@ -50,6 +50,8 @@ def write_card(
     settings: dict[str, Any] = json.loads(made["settings"])
     table = "\n".join(f"| {name} | {_plain(value)} |" for name, value in settings.items())
     options = [f"--model {spec.name} --scale {scale} --profile {profile} --steps {settings['steps']}"]
+    if settings["batch_size"] != Settings.batch_size:
+        options.append(f"--batch-size {settings['batch_size']}")
     if settings["mixed_precision"]:
         options.append("--mixed-precision")
     rate = settings["recipe"]["stages"][0]["learning_rate"]

@@ -127,9 +127,8 @@ def train(
         )
     start = load_file(spec, scale, start_from) if start_from else None
     master = _teacher(teacher, spec, scale, chosen, weights) if teacher else None
-    first, *others = spec.recipe.stages
-    if chosen == "compressed":
-        others = [replace(stage, loss=first.loss) for stage in others]  # docs/decisions.md, "The last tenth"
+    recipe = spec.recipe.for_compressed() if chosen == "compressed" else spec.recipe
+    first, *others = recipe.stages
     if learning_rate is not None:
         first = replace(first, learning_rate=learning_rate)
     settings = Settings(
@@ -284,16 +283,25 @@ def zoo(
 
 @app.command()
 def card(
-    model: Annotated[str, typer.Option(help="The method's name, e.g. runet.")],
-    scale: Annotated[int, typer.Option(help="2 or 3.")],
+    model: Annotated[str, typer.Option(help="Names, separated by commas, or 'all' that have weights.")],
+    scale: Annotated[int | None, typer.Option(help="2 or 3; by default those that have weights.")] = None,
     profile: Annotated[str, typer.Option(help="clean or compressed.")] = DEFAULT_PROFILE,
     test: Annotated[Path, typer.Option(help="Folder of pictures to measure on.")] = Path("data/test"),
     weights: Annotated[Path, typer.Option(help="Folder of weights and cards.")] = Path("weights"),
 ) -> None:
-    """Measure weights again and write their card, e.g. after training on a machine without the test pictures."""
-    spec = get(model)
+    """Measure weights again and write their cards, e.g. after training on a machine without the test pictures."""
     chosen = _profile(profile)
-    _card(spec, scale, chosen, weights_path(spec, require_scale(spec, scale), chosen, weights), test)
+    found = [
+        (spec, each, path)
+        for spec in (specs().values() if model == "all" else map(get, model.split(",")))
+        for each in spec.scales
+        if scale in (None, each) and (path := weights_path(spec, each, chosen, weights)).exists()
+    ]
+    if not found:
+        raise WeightsError(f"no weights of {model} for profile {chosen!r} in {weights}")
+    for spec, each, path in found:
+        console.print(path.stem)
+        _card(spec, each, chosen, path, test)
 
 
 @app.command(name="pack")

@@ -14,7 +14,7 @@ class DataError(RuntimeError):
 
 
 def unpack(packages: Sequence[str], root: Path) -> Path:
-    """Unpack packages below `root`, which is made if it is not there; returns `root`.
+    """Unpack packages below `root`, which is made if it is not there; returns it as an absolute path.
 
     Raises:
         DataError: this is no Debian machine, or a package cannot be downloaded.
@@ -23,6 +23,7 @@ def unpack(packages: Sequence[str], root: Path) -> Path:
         raise DataError(
             "apt-get and dpkg-deb are needed to fetch Debian packages; or name your own folder with --images"
         )
+    root = root.resolve()  # the commands run in other folders
     with tempfile.TemporaryDirectory() as scratch:
         _run(["apt-get", "download", *packages], scratch, f"cannot fetch {', '.join(packages[:3])}")
         for file in sorted(Path(scratch).glob("*.deb")):

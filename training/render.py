@@ -100,7 +100,7 @@ def render(folder: Path) -> list[str]:
     failures: list[str] = []
     if not jobs:
         return failures
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder.resolve()) as scratch:  # POV-Ray runs in its scene's folder
         root = unpack([*with_dependencies("povray"), "povray-examples", "povray-includes"], Path(scratch) / "root")
         for scene, picture in track(jobs, "rendering scenes"):
             partial = Path(scratch) / scene.name

@@ -10,6 +10,7 @@ Shapes: (N, in_channels, H, W) to (N, out_channels, H, W), stride 1, zero paddin
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
@@ -326,3 +327,26 @@ def folded(kernel: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d) -> tuple[T
     gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     centre = norm.running_mean if bias is None else norm.running_mean - bias
     return kernel * gain[:, None, None, None], norm.bias - centre * gain
+
+
+def carry_frame(chain: Sequence[RepVGGConv | nn.Conv2d]) -> None:
+    """Let a chain of convolutions, with an activation after each or without, start by passing the frame on as it is.
+
+    For ReLU, GELU and SiLU f(x) - f(-x) is x. So each colour travels as a pair of opposite signs, in the first six
+    channels, and the convolution after the chain can read the frame from them: a network without a skip need not
+    find it again. The other channels keep their random weights.
+
+    Args:
+        chain: the convolutions, 3x3 and without biases; the first one takes RGB, all give six channels or more.
+    """
+    with torch.no_grad():
+        for number, layer in enumerate(chain):
+            conv = layer.conv3 if isinstance(layer, RepVGGConv) else layer
+            kernel = layer.kernel_and_bias()[0] if isinstance(layer, RepVGGConv) else layer.weight
+            wanted = torch.zeros_like(kernel[:6])
+            for colour in range(3):
+                for place, sign in ((colour, 1), (colour + 3, -1)):
+                    wanted[place, colour, 1, 1] = sign
+                    if number:
+                        wanted[place, colour + 3, 1, 1] = -sign
+            conv.weight[:6] += wanted - kernel[:6]

@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+from benchmark.quality.measure import ImageScores, Quality
+from benchmark.quality.page import correlations, rank_correlation
 from models.registry import get
-from models.weights import save, weights_path
+from models.weights import Profile, save, weights_path
 from training.data import category_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -85,19 +87,63 @@ def test_bicubic_gains_nothing_over_itself(pictures: Path) -> None:
 def test_all_that_have_weights_make_a_page(pictures: Path, tmp_path: Path) -> None:
     spec = get("repnet")
     torch.manual_seed(0)
-    for scale in spec.scales:
-        network = spec.build(scale)
-        nn.init.zeros_(network.get_parameter("body.4.conv1.weight" if scale == 2 else "body.6.conv1.weight"))
-        save(network, weights_path(spec, scale, "compressed", tmp_path))
-    output = tmp_path / "out" / "quality"
-    folders = ["--images", str(pictures), "--weights", str(tmp_path)]
-    done = quality("--model", "all", "--profile", "compressed", *folders, "--output", str(output))
-    assert done.returncode == 0, done.stderr
-    page = output.with_suffix(".md").read_text()
-    assert page.count("| repnet |") == 2
-    assert "1 photographs, 1 pictures" in page
-    assert len(json.loads(output.with_suffix(".json").read_text())) == 2
-    assert ">repnet</text>" in output.with_suffix(".svg").read_text()
+    wanted: dict[Profile, tuple[int, ...]] = {"compressed": (2, 3), "clean": (2,)}
+    for profile, scales in wanted.items():
+        for scale in scales:
+            network = spec.build(scale)
+            nn.init.zeros_(network.get_parameter("body.4.conv1.weight" if scale == 2 else "body.6.conv1.weight"))
+            save(network, weights_path(spec, scale, profile, tmp_path))
+    page = tmp_path / "docs" / "quality.md"
+
+    def measure(profile: Profile) -> Path:
+        files = tmp_path / "docs" / "benchmarks" / f"quality-{profile}"
+        options = ["--images", str(pictures), "--weights", str(tmp_path), "--output", str(files), "--page", str(page)]
+        done = quality("--model", "all", "--profile", profile, *options)
+        assert done.returncode == 0, done.stderr
+        return files
+
+    files = measure("compressed")
+    part = page.read_text()
+    assert part.startswith("# Quality\n")
+    assert part.count("| repnet |") == 2
+    assert "1 photographs, 1 pictures" in part
+    assert "(benchmarks/quality-compressed.png)" in part
+    assert "- photographs: " in part
+    assert "`bird.png` of Debian's `enlightenment-data` (BSD-2-Clause" in part
+    assert "- text: " in part
+    assert ">repnet</text>" in files.with_suffix(".svg").read_text()
+    with Image.open(files.with_suffix(".png")) as sheet:
+        assert sheet.size == (3 * 320 + 2 * 8, 2 * (192 + 28)), "a photograph and text; `pictures` have no known terms"
+
+    report = json.loads(files.with_suffix(".json").read_text())
+    assert [each["scale"] for each in report] == [2, 3]
+    report[0]["per_image"][0]["psnr_y"] = 12.5
+    files.with_suffix(".json").write_text(json.dumps(report))
+    save(spec.build(3), weights_path(spec, 3, "compressed", tmp_path))
+    measure("clean")
+    measure("compressed")
+    kept, anew = json.loads(files.with_suffix(".json").read_text())
+    assert kept["per_image"][0]["psnr_y"] == 12.5, "weights that have not changed are not measured again"
+    assert anew["psnr_rgb"] != report[1]["psnr_rgb"]
+    text = page.read_text()
+    assert text.count("| repnet |") == 3, "each profile keeps its part"
+    assert text.index("## Profile `compressed`") < text.index("## Profile `clean`")
+
+
+def _measured(model: str, gain: float) -> Quality:
+    score = ImageScores(40, 40, 40, 40, 0.9, image="a", category="art", psnr_rgb=40 + gain, psnr_y=40, ssim=0.9)
+    return Quality(model, 2, "compressed", "", 90, False, (score,))
+
+
+def test_ranks_are_held_against_the_reports() -> None:
+    as_there = [_measured("r2cnet", 0.9), _measured("repnet", 0.5), _measured("runet", 0.2), _measured("rt4ksr", -0.1)]
+    assert rank_correlation(as_there) == pytest.approx(1)
+    backwards = [_measured(each.model, -each.average("gain")) for each in as_there]
+    assert rank_correlation(backwards) == pytest.approx(-1)
+    assert rank_correlation(as_there[:2]) is None, "two are no ranking"
+    (line,) = correlations(as_there)
+    assert "x2: Spearman's rank correlation" in line
+    assert "+1.00, over 4 networks" in line
 
 
 @pytest.mark.parametrize(

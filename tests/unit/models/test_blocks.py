@@ -23,6 +23,7 @@ from models.blocks.rep import (
     RepVGGConv,
     Scaled,
     WideConv,
+    carry_frame,
 )
 from models.blocks.resample import BicubicUpsample, PolyphaseUpsample, pad_to_multiple, repeat_pixels
 from models.blocks.wavelet import HaarTransform, InverseSubband, Subband
@@ -88,6 +89,19 @@ def test_batch_normalisation_is_folded(block: ConvBN | ConvBNConv) -> None:
     for _ in range(5):
         block.train()(x)  # moves the running statistics
     torch.testing.assert_close(block.merged()(x), block.eval()(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.GELU(), nn.SiLU()])
+def test_a_chain_passes_the_frame_on(activation: nn.Module) -> None:
+    torch.manual_seed(0)
+    chain = [nn.Conv2d(3, 9, 3, padding=1, bias=False), *(RepVGGConv(9, bias=False) for _ in range(3))]
+    before = chain[1](x := torch.rand(1, 9, 8, 8))
+    carry_frame(chain)
+    assert torch.equal(chain[1](x)[:, 6:], before[:, 6:]), "the other channels are as they were"
+    frame = features = torch.rand(2, 3, 12, 10)
+    for layer in chain:
+        features = activation(layer(features))
+    assert torch.allclose(features[:, :3] - features[:, 3:6], frame, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [2, 3])

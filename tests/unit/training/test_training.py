@@ -16,10 +16,11 @@ from torch import nn
 
 from models.bicubic_plus_plus import BicubicPlusPlus
 from models.blocks.rep import EdgeConv, OnlineConv, RepVGGConv, WideConv
-from models.recipe import Loss
+from models.recipe import Loss, two_stages
 from models.registry import get, specs
 from models.spec import ModelSpec
 from models.weights import facts, load_file, weights_path
+from training.comparison import side_by_side
 from training.degradation import TRAINING, Degradation, crop_to_multiple, degrade
 from training.losses import LOSSES
 from training.metrics import psnr, psnr_y, ssim
@@ -97,6 +98,19 @@ def test_ssim_is_the_usual_one() -> None:
     scores = (2 * mean_x * mean_y + c1) * (2 * (smooth(x * y) - mean_x * mean_y) + c2)
     scores = scores / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
     assert ssim(noisy, picture) == pytest.approx(float(scores.mean()), abs=1e-6)
+
+
+def test_details_are_shown_where_the_pictures_differ_most() -> None:
+    first = np.zeros((60, 100, 3), np.uint8)
+    last = first.copy()
+    last[30:32, 45:50] = 200
+    last[0, 0] = 255
+    sheet = np.asarray(side_by_side([{"a": first, "b": last}, {"a": last, "b": first}], 20, 10))
+    assert sheet.shape == (2 * (20 + 28), 2 * 40 + 8, 3)
+    upper, lower = sheet[28:48], sheet[76:96]
+    assert (upper[:, :40] == 0).all()
+    assert (upper[:4, 48 + 10 : 48 + 20] == 200).all(), "twice as large, from row 30 and column 40"
+    assert np.array_equal(upper[:, :40], lower[:, 48:])
 
 
 def test_full_chroma_keeps_colours_better() -> None:
@@ -212,6 +226,14 @@ def test_learning_rate_warms_up_and_ends_near_zero() -> None:
     assert [settings.stage(step)[1] for step in (0, change - 1, change, 999)] == [first, first, last, last]
     assert rates[change - 1] == pytest.approx(last.learning_rate, rel=0.01)
     assert rates[999] < 1e-7
+
+
+def test_compressed_frames_have_one_loss_to_the_end_and_no_l1() -> None:
+    losses = {first: two_stages(first, "l2").for_compressed() for first in LOSSES}
+    assert {first: {stage.loss for stage in recipe.stages} for first, recipe in losses.items()} == {
+        first: {"huber" if first in ("l1", "charbonnier") else first} for first in LOSSES
+    }
+    assert [stage.learning_rate for stage in losses["l1"].stages] == pytest.approx([1.2e-3, 1e-4])
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -368,18 +390,25 @@ def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_
     folders = {"images": tmp_path / "train.patches", "test": pictures, "runs": tmp_path, "weights": tmp_path}
     options = [f"--{name}={path}" for name, path in {**folders, "validation": tmp_path / "nothing"}.items()]
     command = [sys.executable, "-m", "training", *options, "--model=qqcoin", "--profile=compressed", "--budget=2s"]
+    command.append("--batch-size=8")
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     path = weights_path(get("qqcoin"), 2, "compressed", tmp_path)
     assert "settings" in facts(path)
     card = path.with_suffix(".md").read_text()
     assert "python -m training --model qqcoin --scale 2 --profile compressed --steps " in card
+    assert " --batch-size 8`" in card
     assert card.index("Frames: JPEG 90.") < card.index("Frames: clean.")
     assert card.count("| **mean** | all |") == 2
     path.with_suffix(".md").unlink()
-    again = [sys.executable, "-m", "training", "card", "--model=qqcoin", "--scale=2", "--profile=compressed"]
-    subprocess.run([*again, f"--test={pictures}", f"--weights={tmp_path}"], check=True, timeout=120)
+    again = [sys.executable, "-m", "training", "card", f"--test={pictures}", f"--weights={tmp_path}"]
+    subprocess.run([*again, "--model=all"], check=True, timeout=120)
     assert path.with_suffix(".md").read_text() == card
+    refused = subprocess.run(
+        [*again, "--model=qqcoin", "--profile=clean"], check=False, timeout=60, capture_output=True
+    )
+    assert refused.returncode == 2
+    assert f"training: no weights of qqcoin for profile 'clean' in {tmp_path}" in refused.stderr.decode()
 
 
 @pytest.mark.parametrize(
