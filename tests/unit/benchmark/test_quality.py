@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from benchmark.quality.command import command
 from benchmark.quality.measure import ImageScores, Quality
 from benchmark.quality.page import correlations, rank_correlation
 from models.registry import get
@@ -97,9 +98,21 @@ def test_all_that_have_weights_make_a_page(pictures: Path, tmp_path: Path) -> No
 
     def measure(profile: Profile) -> Path:
         files = tmp_path / "docs" / "benchmarks" / f"quality-{profile}"
-        options = ["--images", str(pictures), "--weights", str(tmp_path), "--output", str(files), "--page", str(page)]
-        done = quality("--model", "all", "--profile", profile, *options)
-        assert done.returncode == 0, done.stderr
+        command(
+            model="all",
+            profile=profile,
+            images=pictures,
+            weights=tmp_path,
+            output=files,
+            page_file=page,
+            scale=2,
+            jpeg=None,
+            most=0,
+            organisers=False,
+            served=False,
+            again=False,
+            as_json=False,
+        )
         return files
 
     files = measure("compressed")
