@@ -164,7 +164,7 @@ async def test_a_lane_that_one_endpoint_may_still_write_to_is_unmapped_by_the_ot
 
 async def test_an_endpoint_that_is_not_there_neither_hoards_names_nor_holds_up_its_leaving(store: FrameStore) -> None:
     endpoint = Endpoint(f"127.0.0.1:{free_port()}", store)
-    removed = endpoint.triton._removed  # pyright: ignore[reportPrivateUsage]
+    removed = endpoint.triton._mappings._removed  # pyright: ignore[reportPrivateUsage]
     store.take_apart(LAYOUT, 1)[0].release()
     assert len(removed) == 1
     await endpoint.triton.look()
