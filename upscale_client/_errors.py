@@ -128,9 +128,8 @@ def from_rpc(error: grpc.RpcError) -> UpscaleError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not reason and "larger than max" in message:
         kind = MessageTooLargeError  # gRPC's own refusal has no reason
     if code is grpc.StatusCode.UNKNOWN and not reason:
-        kind = (
-            UnavailableError  # the service never says so: the connection broke, at its end or in between, in an answer
-        )
+        # The service never says so: the connection broke, at its end or in between, in the middle of an answer.
+        kind = UnavailableError
     return kind(message, code, reason, retry_after_s, request_id)
 
 
