@@ -21,12 +21,14 @@ from rich.table import Table
 
 from benchmark.runtime import Device, device_name
 from benchmark.serving import peers as others
-from benchmark.serving.frames import Sample, as_nv12, photographs
-from benchmark.serving.measure import Row, Servers, closed_loop, open_loop, take_turns
+from benchmark.serving.clients import RemoteClients, clients_of
+from benchmark.serving.frames import Sample
+from benchmark.serving.measure import Row, Servers, closed_loop, take_turns
+from benchmark.serving.photographs import as_nv12, photographs
 from benchmark.serving.report import CLIENTS, TARGETS, as_dict, draw, ratios, table, write_page
-from benchmark.serving.repository import RUNET, make_repository
+from benchmark.serving.repository import make_repository
+from benchmark.serving.task import RUNET
 from benchmark.serving.ways import (
-    Ask,
     Way,
     gateway_ways,
     identity_in_process,
@@ -38,7 +40,6 @@ from benchmark.serving.ways import (
 from deploy.embedded import EmbeddedTriton
 from deploy.embedded.server import free_port
 from deploy.local import REPOSITORY, ROOT, LocalStack
-from upscale_client import keep_large_buffers
 
 # RUNet takes as long by every way as it takes; these are enough to see what the serving adds.
 _RUNET_WAYS = {"in_process", "triton_shm", "gateway_unary_rgb24", "gateway_stream_rgb24", "litserve", "bentoml"}
@@ -76,7 +77,7 @@ def command(
     / "performance.md",
     repository: Annotated[Path, typer.Option(help="A Triton repository with RUNet x2.")] = REPOSITORY,
     keep_buffers: Annotated[
-        bool, typer.Option("--keep-buffers", help="All clients in a process whose allocator keeps large buffers.")
+        bool, typer.Option("--keep-buffers", help="Every client keeps large buffers, tritonclient and the peers' too.")
     ] = False,
     rounds: Annotated[int, typer.Option(min=0, help="Turns of each way; 0: as many as --quick says, or not.")] = 0,
     seconds: Annotated[float, typer.Option(min=0, help="Of each closed and open loop; 0: likewise.")] = 0,
@@ -84,8 +85,6 @@ def command(
     """What a frame costs through the service, by every way in, beside tritonclient, ONNX Runtime and other servers."""
     if peers:
         others.check_installed()
-    if keep_buffers:
-        keep_large_buffers()  # in this process are all the clients: ours, tritonclient's, the peers'
     effort = QUICK if quick else FULL
     if rounds:
         effort = Effort(dict.fromkeys(effort.rounds, rounds), effort.closed_s, effort.passes, effort.open_s)
@@ -102,7 +101,7 @@ def command(
         + (f" --rounds {rounds}" if rounds else "")
         + (f" --seconds {seconds:g}" if seconds else ""),
         "effort": asdict(effort),
-        **_measure(repository, effort, peers=peers),
+        **_measure(repository, effort, peers=peers, keep_buffers=keep_buffers),
     }
     report["ratios"] = ratios(report["ways"])
     report["targets"] = {name: {"side": side, "value": value} for name, (side, value) in TARGETS.items()}
@@ -118,7 +117,7 @@ def command(
     Console().print(f"written: {json_file}, {chart}, {page}")
 
 
-def _measure(repository: Path, effort: Effort, *, peers: bool) -> dict[str, Any]:
+def _measure(repository: Path, effort: Effort, *, peers: bool, keep_buffers: bool) -> dict[str, Any]:
     """The rows of the closed loops and the open one."""
     threads = os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
@@ -145,18 +144,24 @@ def _measure(repository: Path, effort: Effort, *, peers: bool) -> dict[str, Any]
                 servers[server] = Servers(pid)
                 ways.append(peer_way(peer.name, peer.label, model, server, port))
         rows = [Row(way) for way in ways if way.model == "identity" or way.name in _RUNET_WAYS]
+        samples = _samples(onnx_in_process(network, threads))
         # Every way has all its clients from the beginning: none is cold when its turn comes.
-        asks = [[stack.enter_context(row.way.connect()) for _ in range(max(CLIENTS))] for row in rows]
-        samples = _samples(rows, asks)
-        for model in ("identity", "runet"):
-            chosen = [(row, clients) for row, clients in zip(rows, asks, strict=True) if row.way.model == model]
-            _closed(chosen, samples[model], servers, effort, model)
-        (unary,) = ((row, clients) for row, clients in zip(rows, asks, strict=True) if _is_unary_identity(row.way))
-        loads = [
-            {"load": load, **open_loop(*unary, samples["identity"]["rgb24"], rate, effort.open_s)}
-            for load in track(_LOADS, "open loop", console=_progress())
-            for rate in [load * unary[0].frames_per_s(max(CLIENTS))]
+        started = track([row.way for row in rows], "clients", console=_progress())
+        clients = [
+            stack.enter_context(
+                clients_of(way, samples[way.model, way.pixel_format], max(CLIENTS), keep_buffers=keep_buffers)
+            )
+            for way in started
         ]
+        for model in ("identity", "runet"):
+            chosen = [(row, each) for row, each in zip(rows, clients, strict=True) if row.way.model == model]
+            _closed(chosen, servers, effort, model)
+        ((row, unary),) = ((row, each) for row, each in zip(rows, clients, strict=True) if _is_unary_identity(row.way))
+        loads = []
+        for load in track(_LOADS, "open loop", console=_progress()):
+            told = unary.open(load * row.frames_per_s(max(CLIENTS)), effort.open_s)
+            row.verified += int(told["answered"] or 0)
+            loads.append({"load": load, **told})
         versions = _versions(triton_version(triton.url), peers=peers)
         return {"versions": versions, "ways": [as_dict(row) for row in rows], "open_loop": loads}
 
@@ -165,44 +170,34 @@ def _is_unary_identity(way: Way) -> bool:
     return (way.model, way.name) == ("identity", "gateway_unary_rgb24")
 
 
-def _samples(rows: Sequence[Row], asks: Sequence[Sequence[Ask]]) -> dict[str, dict[str, list[Sample]]]:
-    """The frames by model and pixel format; what RUNet makes of them is what ONNX Runtime in-process does."""
+def _samples(reference: Way) -> dict[tuple[str, str], list[Sample]]:
+    """The frames by model and pixel format; what RUNet makes of them is what the reference does."""
     frames = photographs()
-    (reference,) = (
-        clients[0]
-        for row, clients in zip(rows, asks, strict=True)
-        if (row.way.model, row.way.server) == ("runet", "in_process")
-    )
-    known = [
-        frame.answered(answer)
-        for frame, answer in zip(frames, reference(frame.pixels for frame in frames), strict=True)
-    ]
+    with reference.connect() as ask:
+        answers = ask(frame.pixels for frame in frames)
+        known = [frame.answered(answer) for frame, answer in zip(frames, answers, strict=True)]
     return {
-        "identity": {"rgb24": frames, "nv12": [as_nv12(frame) for frame in frames]},
-        "runet": {"rgb24": known},
+        ("identity", "rgb24"): frames,
+        ("identity", "nv12"): [as_nv12(frame) for frame in frames],
+        ("runet", "rgb24"): known,
     }
 
 
 def _closed(
-    chosen: Sequence[tuple[Row, Sequence[Ask]]],
-    samples: Mapping[str, Sequence[Sample]],
-    servers: Mapping[str, Servers],
-    effort: Effort,
-    model: str,
+    chosen: Sequence[tuple[Row, RemoteClients]], servers: Mapping[str, Servers], effort: Effort, model: str
 ) -> None:
     rows = [row for row, _ in chosen]
-    first = {row.way.name: clients[0] for row, clients in chosen}
-    for _ in take_turns(rows, first, samples, rounds=2):
+    clients = {row.way.name: each for row, each in chosen}
+    for _ in take_turns(rows, clients, rounds=2):
         pass  # warms up: connections, shared memory, engines
     for row in rows:
         row.seconds.clear()
     rounds = effort.rounds[model]
-    for _ in track(take_turns(rows, first, samples, rounds), f"{model}, turns", total=rounds, console=_progress()):
+    for _ in track(take_turns(rows, clients, rounds), f"{model}, turns", total=rounds, console=_progress()):
         pass
-    slices = [(clients, row, asks) for _ in range(effort.passes) for clients in CLIENTS for row, asks in chosen]
-    for clients, row, asks in track(slices, f"{model}, closed loop", console=_progress()):
-        seconds = effort.closed_s[model]
-        closed_loop(row, asks[:clients], samples[row.way.pixel_format], seconds, servers.get(row.way.server))
+    slices = [(several, row, each) for _ in range(effort.passes) for several in CLIENTS for row, each in chosen]
+    for several, row, each in track(slices, f"{model}, closed loop", console=_progress()):
+        closed_loop(row, each, several, effort.closed_s[model], servers.get(row.way.server))
 
 
 def _progress() -> Console:

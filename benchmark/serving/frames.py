@@ -1,4 +1,4 @@
-"""The frames that are sent, and how their answers are told from others."""
+"""A frame that is sent, and how its answer is told from others."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from benchmark.errors import BenchmarkError
-from benchmark.serving.repository import MARK_BYTES, SCALE
-from deploy.local import ROOT
-from training.degradation import degrade
+from benchmark.serving.task import MARK_BYTES, SCALE
 
-WIDTH, HEIGHT = 1920, 1080
 _STEP = 8
 _TOLERANCE = 1
 
@@ -46,22 +42,3 @@ class Sample:
     def answered(self, answer: NDArray[np.uint8]) -> Sample:
         """The same frame, with what a network makes of it."""
         return Sample(self.pixels, answer[::_STEP, ::_STEP].astype(np.int16))
-
-
-def photographs() -> list[Sample]:
-    """The sample photograph in 1080p, and its mirror images: what follows a frame is never the same frame."""
-    with Image.open(ROOT / "samples" / "nuthatch_4k.jpg") as image:
-        frame = degrade(np.asarray(image.convert("RGB")), SCALE)
-    assert frame.shape == (HEIGHT, WIDTH, 3)
-    turned = (frame, frame[::-1], frame[:, ::-1], frame[::-1, ::-1])
-    samples = [Sample(np.ascontiguousarray(each)) for each in turned]
-    marks = {sample.pixels.tobytes()[:MARK_BYTES] for sample in samples}
-    assert len(marks) == len(samples), "two frames begin alike. This is a bug."
-    return samples
-
-
-def as_nv12(sample: Sample) -> Sample:
-    """The frame in NV12: all of Y, then Cb and Cr in turn, each for two by two pixels."""
-    luma, blue, red = np.moveaxis(np.asarray(Image.fromarray(sample.pixels).convert("YCbCr")), -1, 0)
-    colours = np.stack([blue[::2, ::2], red[::2, ::2]], axis=-1).reshape(HEIGHT // 2, WIDTH)
-    return Sample(np.concatenate([luma, colours]))

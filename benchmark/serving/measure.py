@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import psutil
 
-from benchmark.errors import BenchmarkError
-from benchmark.serving.frames import Sample
-from benchmark.serving.ways import Ask, Pixels, Refused, Way
-from upscale_client import UpscaleError
-
-_SENDERS = 32
+from benchmark.serving.ways import Way
 
 
 @dataclass
@@ -59,83 +50,50 @@ class Servers:
     """Those it speaks to."""
 
 
-def take_turns(
-    rows: Sequence[Row], asks: Mapping[str, Ask], samples: Mapping[str, Sequence[Sample]], rounds: int
-) -> Iterator[int]:
+class Clients(Protocol):
+    """Clients of one way, wherever they are."""
+
+    def turn(self, number: int) -> list[float]:
+        """Have one client send a turn's frames; returns the seconds of each."""
+        ...
+
+    def closed(self, clients: int, seconds: float) -> tuple[int, float]:
+        """Have so many clients each send their next frame as soon as they have an answer; returns frames, seconds."""
+        ...
+
+    def open(self, rate: float, seconds: float) -> dict[str, float | int | None]:
+        """Have frames sent at a rate, answers or not; returns what became of them."""
+        ...
+
+
+def take_turns(rows: Sequence[Row], clients: Mapping[str, Clients], rounds: int) -> Iterator[int]:
     """Time the ways, one client, one turn after the other; yields after every round.
 
     Args:
         rows: the ways; their seconds are filled.
-        asks: a connected client for each way, by the way's name.
-        samples: the frames, by pixel format.
+        clients: of each way, by its name.
         rounds: turns for each way.
     """
-    supplies = {row.way.name: itertools.cycle(samples[row.way.pixel_format]) for row in rows}
     for number in range(rounds):
         for row in rows:
-            name = row.way.name
-            frames = itertools.islice(supplies[name], row.way.turn)
-            row.seconds += ask_all(row, asks[name], frames)
+            seconds = clients[row.way.name].turn(number)
+            row.seconds += seconds
+            row.verified += len(seconds)
         yield number
 
 
-def ask_all(row: Row, ask: Ask, samples: Iterable[Sample]) -> list[float]:
-    """Have frames enlarged and their answers checked; returns the seconds of each.
-
-    Raises:
-        BenchmarkError: an answer is wrong, or there is none.
-    """
-    sent: deque[tuple[float, Sample]] = deque()
-
-    def feed() -> Iterator[Pixels]:
-        for sample in samples:
-            sent.append((time.perf_counter(), sample))
-            yield sample.pixels
-
-    seconds: list[float] = []
-    try:
-        for answer in ask(feed()):
-            now = time.perf_counter()
-            began, sample = sent.popleft()
-            seconds.append(now - began)
-            sample.check(answer, row.way.label)
-    except UpscaleError as error:
-        raise BenchmarkError(f"{row.way.label}: {error}") from None
-    if sent:
-        raise BenchmarkError(f"{row.way.label} left {len(sent)} frames without an answer")
-    row.verified += len(seconds)
-    return seconds
-
-
-def closed_loop(
-    row: Row, asks: Sequence[Ask], samples: Sequence[Sample], seconds: float, servers: Servers | None
-) -> None:
-    """So many clients as there are `asks`, each with its next frame as soon as it has an answer, for `seconds`."""
-    clients = len(asks)
-    # A bug in one client must not leave the others waiting for it.
-    start = threading.Barrier(clients, timeout=60)
-
-    def client(number: int) -> tuple[float, float, int]:
-        first = number % len(samples)
-        supply = itertools.cycle([*samples[first:], *samples[:first]])
-        start.wait()
-        began = time.perf_counter()
-        taken = itertools.takewhile(lambda _: time.perf_counter() < began + seconds, supply)
-        count = len(ask_all(row, asks[number], taken))
-        return began, time.perf_counter(), count
-
+def closed_loop(row: Row, clients: Clients, several: int, seconds: float, servers: Servers | None) -> None:
+    """So many clients, each with its next frame as soon as it has an answer, for `seconds`."""
     families = Families(servers)
     families.forget_peaks()
     before = families.cpu_s()
-    with ThreadPoolExecutor(clients) as pool:
-        done = list(pool.map(client, range(clients)))
+    answered, elapsed = clients.closed(several, seconds)
     after = families.cpu_s()
-    answered = sum(count for _, _, count in done)
-    row.answered[clients] = row.answered.get(clients, 0) + answered
-    elapsed = max(end for _, end, _ in done) - min(began for began, _, _ in done)
-    row.elapsed[clients] = row.elapsed.get(clients, 0.0) + elapsed
+    row.verified += answered
+    row.answered[several] = row.answered.get(several, 0) + answered
+    row.elapsed[several] = row.elapsed.get(several, 0.0) + elapsed
     row.peak_rss_bytes = max(row.peak_rss_bytes, families.peak_rss_bytes())
-    if clients == 1:
+    if several == 1:
         row.front_cpu_s += after["front"] - before["front"]
         row.all_cpu_s += after["all"] - before["all"]
 
@@ -195,47 +153,4 @@ def percentiles_ms(seconds: Sequence[float]) -> dict[str, float | None]:
     return {
         name: round(1000 * float(np.percentile(seconds, percent)), 3) if seconds else None
         for name, percent in names.items()
-    }
-
-
-def open_loop(
-    row: Row, asks: Sequence[Ask], samples: Sequence[Sample], rate: float, seconds: float
-) -> dict[str, float | int | None]:
-    """Offer frames at a rate, by chance (Poisson) and whether or not there is an answer to the last one.
-
-    A frame's time runs from the moment it was due, so that a client that comes late hides nothing.
-    """
-    gaps = np.random.default_rng(1).exponential(1 / rate, size=max(1, round(3 * rate * seconds)))
-    due = [at for at in np.cumsum(gaps) if at < seconds]
-    begin = time.perf_counter()
-
-    def send(number: int) -> tuple[str, float, float]:
-        ask, sample = asks[number % len(asks)], samples[number % len(samples)]
-        try:
-            answer = next(ask([sample.pixels]))
-        except Refused:
-            return "refused", 0.0, time.perf_counter()
-        except UpscaleError:
-            return "failed", 0.0, time.perf_counter()
-        now = time.perf_counter()
-        sample.check(answer, row.way.label)
-        return "answered", now - begin - due[number], now
-
-    with ThreadPoolExecutor(_SENDERS) as pool:
-        futures = []
-        for number, at in enumerate(due):
-            time.sleep(max(0.0, begin + at - time.perf_counter()))
-            futures.append(pool.submit(send, number))
-        done = [future.result() for future in futures]
-    times = [took for outcome, took, _ in done if outcome == "answered"]
-    row.verified += len(times)
-    end = max((at for _, _, at in done), default=begin)
-    return {
-        "offered_per_s": round(rate, 2),
-        "offered": len(due),
-        "answered": len(times),
-        "refused": sum(outcome == "refused" for outcome, _, _ in done),
-        "failed": sum(outcome == "failed" for outcome, _, _ in done),
-        "goodput_per_s": round(len(times) / max(end - begin, seconds), 2),
-        **percentiles_ms(times),
     }

@@ -9,21 +9,11 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from benchmark.errors import BenchmarkError
+from benchmark.serving.task import PROFILE, RUNET, SCALE, variant
 from export.triton_config import model_config_pb2
-from models.weights import Profile
 
-SCALE = 2
-PROFILE: Profile = "clean"
-RUNET = "runet_x2_clean"
-MARK_BYTES = 64
-"""An identity answer begins with so many of its frame's bytes."""
 _MAX_BATCH = 8
 _MODEL = Path(__file__).resolve().parent / "identity_model.py"
-
-
-def variant(model: str, pixel_format: str) -> str:
-    """The name of a model in Triton."""
-    return f"{model}_x{SCALE}_{PROFILE}" + ("" if pixel_format == "rgb24" else f"_{pixel_format}")
 
 
 def make_repository(folder: Path, exported: Path, pixel_formats: Collection[str]) -> Path:

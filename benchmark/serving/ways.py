@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import shared_memory
 
 from benchmark.errors import BenchmarkError
-from benchmark.serving.frames import HEIGHT, WIDTH
-from benchmark.serving.repository import MARK_BYTES, PROFILE, SCALE, variant
+from benchmark.serving.task import HEIGHT, MARK_BYTES, PROFILE, SCALE, WIDTH, variant
 from upscale_client import OverloadedError, PixelFormat, UpscaleClient
 
 Pixels = NDArray[np.uint8]
@@ -50,7 +49,7 @@ class Way:
     server: str
     """Who answers: gateway, triton, in_process, or a peer."""
     connect: Callable[[], AbstractContextManager[Ask]]
-    """One client."""
+    """One client, in the process that calls it."""
     pixel_format: str = "rgb24"
     turn: int = 1
     """Frames in one turn: a stream is opened for a few."""
@@ -91,27 +90,33 @@ def peer_way(name: str, label: str, model: str, server: str, port: int) -> Way:
 
 def identity_in_process() -> Way:
     """The identity function, called."""
-
-    def upscale(frames: Iterable[Pixels]) -> Iterator[Pixels]:
-        for frame in frames:
-            answer = np.empty((frame.shape[0] * SCALE, frame.shape[1] * SCALE, *frame.shape[2:]), np.uint8)
-            answer.reshape(-1)[:MARK_BYTES] = frame.reshape(-1)[:MARK_BYTES]
-            yield answer
-
-    return Way("in_process", "called in-process", "identity", "in_process", lambda: nullcontext(upscale))
+    return Way("in_process", "called in-process", "identity", "in_process", partial(nullcontext, _identity))
 
 
 def onnx_in_process(path: Path, threads: int) -> Way:
-    """ONNX Runtime in this process, one session for all clients."""
+    """ONNX Runtime in the client's process, one session for all of it."""
+    return Way("in_process", "ONNX Runtime in-process", "runet", "in_process", partial(_onnx, path, threads))
+
+
+def _identity(frames: Iterable[Pixels]) -> Iterator[Pixels]:
+    for frame in frames:
+        answer = np.empty((frame.shape[0] * SCALE, frame.shape[1] * SCALE, *frame.shape[2:]), np.uint8)
+        answer.reshape(-1)[:MARK_BYTES] = frame.reshape(-1)[:MARK_BYTES]
+        yield answer
+
+
+@cache
+def _session(path: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def _onnx(path: Path, threads: int) -> Generator[Ask]:
+    session = _session(path, threads)
     name = session.get_inputs()[0].name
-
-    def upscale(frames: Iterable[Pixels]) -> Iterator[Pixels]:
-        return (session.run(None, {name: frame[None]})[0][0] for frame in frames)
-
-    return Way("in_process", "ONNX Runtime in-process", "runet", "in_process", lambda: nullcontext(upscale))
+    yield lambda frames: (session.run(None, {name: frame[None]})[0][0] for frame in frames)
 
 
 @contextmanager

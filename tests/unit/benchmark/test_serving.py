@@ -18,20 +18,14 @@ import pytest
 
 from benchmark.errors import BenchmarkError
 from benchmark.serving import peers
-from benchmark.serving.frames import HEIGHT, WIDTH, Sample, as_nv12, photographs
-from benchmark.serving.measure import (
-    Row,
-    Servers,
-    ask_all,
-    closed_loop,
-    cpu_seconds,
-    open_loop,
-    percentiles_ms,
-    take_turns,
-)
+from benchmark.serving.clients import LocalClients, clients_of
+from benchmark.serving.frames import Sample
+from benchmark.serving.measure import Row, Servers, closed_loop, cpu_seconds, percentiles_ms, take_turns
+from benchmark.serving.photographs import as_nv12, photographs
 from benchmark.serving.report import TARGETS, as_dict, ratios, write_page
 from benchmark.serving.repository import make_repository
-from benchmark.serving.ways import Ask, Pixels, Refused, Way
+from benchmark.serving.task import HEIGHT, WIDTH
+from benchmark.serving.ways import Ask, Pixels, Refused, Way, identity_in_process
 
 SAMPLES = [Sample(np.full((4, 6, 3), number, np.uint8)) for number in range(4)]
 
@@ -48,8 +42,12 @@ def slowly(frames: Iterable[Pixels]) -> Iterator[Pixels]:
         yield identity(frame)
 
 
-def row(ask: Ask = slowly, server: str = "gateway", **more: Any) -> Row:
-    return Row(Way("way", "A way", "identity", server, lambda: nullcontext(ask), **more))
+def row(**more: Any) -> Row:
+    return Row(Way("way", "A way", "identity", "gateway", lambda: nullcontext(slowly), **more))
+
+
+def clients(ask: Ask = slowly, several: int = 1, samples: list[Sample] = SAMPLES, **more: Any) -> LocalClients:
+    return LocalClients(row(**more).way, [ask] * several, samples)
 
 
 def way(model: str, name: str, p50: float, fps: float = 1, cpu: float | None = None) -> dict[str, Any]:
@@ -108,7 +106,7 @@ def test_a_process_is_charged_what_it_used_and_its_children_are_found() -> None:
             assert process.stdout.readline() == "done\n"
             measured = row()
             # What a closed loop charges is what was used while it ran: nothing any more.
-            closed_loop(measured, [slowly], SAMPLES, 0.1, Servers(process.pid))
+            closed_loop(measured, clients(), 1, 0.1, Servers(process.pid))
             pids = [process.pid, *(each.pid for each in psutil.Process(process.pid).children())]
             used = sum(map(cpu_seconds, pids))
             told = sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
@@ -133,8 +131,8 @@ def test_a_frames_time_in_a_stream_runs_from_its_own_sending() -> None:
             time.sleep(0.02)
             yield identity(frame)
 
-    measured = row(two_in_flight, turn=4)
-    list(take_turns([measured], {"way": two_in_flight}, {"rgb24": SAMPLES}, rounds=2))
+    measured = row(turn=4)
+    list(take_turns([measured], {"way": clients(two_in_flight, turn=4)}, rounds=2))
     assert measured.verified == len(measured.seconds) == 8
     # The first answer waits for one frame, the others for their own and the one before them.
     assert measured.seconds[1] > 0.035
@@ -143,8 +141,8 @@ def test_a_frames_time_in_a_stream_runs_from_its_own_sending() -> None:
 
 def test_the_closed_loop_counts_every_client() -> None:
     measured = row()
-    closed_loop(measured, [slowly], SAMPLES, 0.3, None)
-    closed_loop(measured, [slowly] * 4, SAMPLES, 0.3, None)
+    closed_loop(measured, clients(), 1, 0.3, None)
+    closed_loop(measured, clients(several=4), 4, 0.3, None)
     assert measured.frames_per_s(1) <= 50
     assert 2 * measured.frames_per_s(1) < measured.frames_per_s(4) <= 200
     assert measured.verified == measured.answered[1] + measured.answered[4]
@@ -162,12 +160,10 @@ def test_the_open_loop_tells_answers_from_refusals() -> None:
             raise Refused("no room", grpc.StatusCode.RESOURCE_EXHAUSTED)
         return slowly(frames)
 
-    measured = row(every_other)
-    told = open_loop(measured, [every_other], SAMPLES, rate=100, seconds=0.5)
+    told = clients(every_other).open(rate=100, seconds=0.5)
     assert told["offered"] == told["answered"] + told["refused"]  # pyright: ignore[reportOperatorIssue]
     assert told["failed"] == 0
     assert told["offered"] == pytest.approx(50, abs=25)
-    assert measured.verified == told["answered"]
     assert told["p50_ms"] is not None
     assert told["p50_ms"] >= 20
 
@@ -182,13 +178,32 @@ def test_another_frames_answer_is_found_out() -> None:
             last = frame
 
     with pytest.raises(BenchmarkError, match="A way answered with something else than the frame it was sent"):
-        ask_all(row(late), late, SAMPLES)
+        clients(late, turn=2).turn(0)
     with pytest.raises(BenchmarkError, match="A way left 1 frames without an answer"):
-        ask_all(row(), lambda frames: iter([identity(frame) for frame in frames][:3]), SAMPLES)
+        clients(lambda frames: iter([identity(frame) for frame in frames][:3]), turn=4).turn(0)
     network = Sample(SAMPLES[1].pixels).answered(np.full((8, 12, 3), 100, np.uint8))
     network.check(np.full((8, 12, 3), 101, np.uint8), "engines differ by a grey level")
     with pytest.raises(BenchmarkError):
         network.check(np.full((8, 12, 3), 102, np.uint8), "and no more")
+
+
+def test_clients_in_a_process_of_their_own_do_as_those_here() -> None:
+    way = identity_in_process()
+    samples = [Sample(np.full((8, 12, 3), number, np.uint8)) for number in range(2)]
+    with clients_of(way, samples, 2) as remote:
+        assert len(remote.turn(0)) == way.turn
+        answered, elapsed = remote.closed(2, 0.1)
+        assert answered > 2
+        assert elapsed >= 0.1
+        told = remote.open(50, 0.2)
+        assert told["offered"] == told["answered"]
+    wrong = [Sample(samples[0].pixels).answered(np.full((16, 24, 3), 99, np.uint8))]
+    with clients_of(way, wrong, 1) as remote:
+        with pytest.raises(BenchmarkError, match="called in-process answered with something else"):
+            remote.turn(0)
+        remote._process.kill()  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(BenchmarkError, match="called in-process: the client's process ended with -9"):
+            remote.turn(0)
 
 
 def test_the_frames_can_be_told_apart_in_both_formats() -> None:
