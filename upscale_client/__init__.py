@@ -46,7 +46,6 @@ from upscale_client._messages import (
     StreamSummary,
     Upscaled,
 )
-from upscale_client.allocator import keep_large_buffers
 
 __all__ = [
     "AsyncSharedFrames",
@@ -80,5 +79,4 @@ __all__ = [
     "UpscaleError",
     "UpscaleStream",
     "Upscaled",
-    "keep_large_buffers",
 ]

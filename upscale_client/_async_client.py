@@ -13,6 +13,7 @@ from upscale_client import _messages, wire
 from upscale_client._calls import (
     DEFAULT_ADDRESS,
     DEFAULT_TIMEOUT_S,
+    MOST_FREE_BYTES,
     OPTIONS,
     Pixels,
     Stub,
@@ -38,6 +39,7 @@ from upscale_client._messages import (
     Wish,
 )
 from upscale_client._shared import SharedPlaces, SharedRegion
+from upscale_client.allocator import keep_large_buffers
 from upscale_client.v1 import upscale_pb2 as pb
 
 _HD = Colour()
@@ -53,7 +55,10 @@ class AsyncUpscaleClient:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         tls: bool | Tls = False,
         token: Token = "",
+        keep_buffers: bool = True,
     ) -> None:
+        if keep_buffers:
+            keep_large_buffers(MOST_FREE_BYTES)
         secure = credentials(address, tls, token)
         self._channel = (
             grpc.aio.insecure_channel(address, options=OPTIONS)

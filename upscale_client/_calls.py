@@ -20,6 +20,8 @@ from upscale_client.v1 import upscale_pb2 as pb
 Pixels = NDArray[np.uint8]
 DEFAULT_ADDRESS = "localhost:50051"
 DEFAULT_TIMEOUT_S = 30.0
+MOST_FREE_BYTES = 256 * 2**20
+"""What a client's process keeps at most of memory that it does not use: ten RGB frames in 4K."""
 # The service bounds what it takes; an answer is as large as we asked for.
 OPTIONS = [
     ("grpc.max_send_message_length", -1),

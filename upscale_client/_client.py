@@ -12,6 +12,7 @@ from upscale_client import _messages, wire
 from upscale_client._calls import (
     DEFAULT_ADDRESS,
     DEFAULT_TIMEOUT_S,
+    MOST_FREE_BYTES,
     OPTIONS,
     Pixels,
     Stub,
@@ -37,6 +38,7 @@ from upscale_client._messages import (
     Wish,
 )
 from upscale_client._shared import SharedPlaces, SharedRegion
+from upscale_client.allocator import keep_large_buffers
 from upscale_client.v1 import upscale_pb2 as pb
 
 _HD = Colour()
@@ -50,6 +52,8 @@ class UpscaleClient:
         timeout_s: the longest a call may take, unless it says otherwise. Streams have no limit.
         tls: True if the service's certificate comes from a public authority; `Tls` for others, and to show one's own.
         token: a key of the service's or a JSON Web Token; or a function that gives it, called for every call.
+        keep_buffers: let this process keep memory of large buffers, up to 256 MB that nobody uses, rather than map it
+            anew for every frame; with glibc, and for all of the process.
 
     Raises:
         OSError: a file of `tls` cannot be read.
@@ -63,7 +67,10 @@ class UpscaleClient:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         tls: bool | Tls = False,
         token: Token = "",
+        keep_buffers: bool = True,
     ) -> None:
+        if keep_buffers:
+            keep_large_buffers(MOST_FREE_BYTES)
         secure = credentials(address, tls, token)
         self._channel = (
             grpc.insecure_channel(address, options=OPTIONS)
