@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from service import codec, trace_context
@@ -68,12 +69,12 @@ class _Frame:
         """What was asked for."""
         return self.rungs[0]
 
-    @property
+    @cached_property
     def layout(self) -> FrameFormat:
         """Of its slot."""
         return self.info.layout(self.asked.scale)
 
-    @property
+    @cached_property
     def stays_in_place(self) -> bool:
         """Whether Triton reads the client's memory and writes to it, and no pixel comes by here."""
         in_regions = self.message.frame.HasField("region") and self.message.HasField("answer")
@@ -465,6 +466,8 @@ class FrameLine:
 
 def _codings(frame: _Frame) -> Sequence[tuple[Stage, int]]:
     """What is done with a frame between its acceptance and its answer, beside the inference."""
+    if frame.stays_in_place:
+        return []
     if codec.needs_thread(frame.info.encoding):  # decoded before
         return [("encode", frame.output.encoding)]
     return [("decode", frame.info.encoding), ("encode", frame.output.encoding)]
