@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Loss = Literal["l1", "charbonnier", "huber", "l2", "psnr", "l1+fft", "l2+fft"]
+Loss = Literal["l1", "charbonnier", "l2", "psnr", "l1+fft", "l2+fft"]
 """What a stage minimises.
 
-`charbonnier` is L1 rounded off near zero, `huber` L1 rounded off below about eight grey levels. `psnr` is L2 in
-decibels, per patch. `+fft` adds the L1 distance of the spectra, times 0.05 (ShuffleMixer, Sun et al., 2022).
+`charbonnier` is L1 rounded off near zero. `psnr` is L2 in decibels, per patch. `+fft` adds the L1 distance of the
+spectra, times 0.05 (ShuffleMixer, Sun et al., 2022).
 """
 
 
@@ -35,10 +35,8 @@ class Recipe:
     stages: tuple[Stage, ...] = (Stage("l1", 0.9, 1.2e-3), Stage("psnr", 0.1, 1e-4))
 
     def for_compressed(self) -> Recipe:
-        """The recipe for frames that went through a lossy codec: one loss to the end, and `huber` instead of L1."""
-        first = self.stages[0].loss
-        loss: Loss = "huber" if first in ("l1", "charbonnier") else first
-        return Recipe(tuple(replace(stage, loss=loss) for stage in self.stages))
+        """The recipe for frames that went through a lossy codec: what counts there, decibels, from beginning to end."""
+        return Recipe(tuple(replace(stage, loss="psnr") for stage in self.stages))
 
 
 def two_stages(first: Loss, second: Loss = "psnr", learning_rate: float = 1.2e-3) -> Recipe:

@@ -140,4 +140,7 @@ def _plain(value: object) -> object:
 
 
 def _machine() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    used, cores = torch.get_num_threads(), os.cpu_count() or 1
+    return f"{cores} CPU cores" if used >= cores else f"{used} of {cores} CPU cores"

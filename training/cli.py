@@ -51,6 +51,8 @@ console = Console()
 
 _PRUNED_SHARE = 1 / 3
 """Of a run's time or steps that goes to the network that is to be pruned."""
+_WATCHED = 10
+"""Pictures that a run is watched by, at least, if there are so many."""
 
 
 class Fitted(NamedTuple):
@@ -166,7 +168,7 @@ def train(
         run = trainer(settings)
         if start is None and run.solve_start(batches):
             console.print("the last convolution starts as its least-squares solution")
-        return Fitted(settings, run.run(batches, list_images(validation)[:8], checkpoint_every=checkpoint_every))
+        return Fitted(settings, run.run(batches, _some(list_images(validation)), checkpoint_every=checkpoint_every))
 
     spent, steps_before = 0.0, 0
     if prune_from:
@@ -315,6 +317,11 @@ def pack_patches(
     """Put training patches into a small file, to train on a machine that has no pictures."""
     count = pack(load_patches(images, Settings.hr_patch), output, megabytes)
     console.print(f"{output}: {count} patches, {output.stat().st_size / 2**20:.1f} MB")
+
+
+def _some(pictures: list[Path]) -> list[Path]:
+    """Enough of them to watch a run by, from everywhere in the list."""
+    return pictures[:: max(1, len(pictures) // _WATCHED)]
 
 
 def _profile(name: str) -> Profile:

@@ -49,6 +49,7 @@ PACKAGES = (
     Package("torcs-data", "train", "car and track textures, screenshots", "art"),
     Package("opencv-doc", "train", "photographs of the OpenCV samples", "photographs"),
     Package("openclipart-png", "train", "drawn clip art with hard edges", "art", 400),
+    Package("lomiri-wallpapers-16.04", "validation", "photographs", "photographs", 1300),
     Package("lxqt-themes", "validation", "photographs of 3000x1993", "photographs", 2500),
     Package("enlightenment-data", "test", "photographs of 3840x2160", "photographs", 3800),
     Package("gnome-backgrounds", "test", "drawn wallpapers", "art", 3800),

@@ -11,23 +11,12 @@ from torch import Tensor
 from models.recipe import Loss
 
 _CHARBONNIER_EPSILON = 1e-3
-_HUBER_DELTA = 0.03  # eight grey levels
 _SPECTRUM_WEIGHT = 0.05
 
 
 def charbonnier(output: Tensor, target: Tensor) -> Tensor:
     """L1, rounded off near zero."""
     return torch.sqrt((output - target) ** 2 + _CHARBONNIER_EPSILON**2).mean()
-
-
-def pseudo_huber(output: Tensor, target: Tensor) -> Tensor:
-    """L2 well below eight grey levels, L1 well above.
-
-    L1 asks for the most likely value. Where most of what is missing is noise, that is the frame as it came, and the
-    network learns to do nothing; L2 asks for the mean, but lets a few hard edges rule.
-    """
-    error = (output - target) / _HUBER_DELTA
-    return _HUBER_DELTA * (torch.sqrt(1 + error.square()) - 1).mean()
 
 
 def decibels(output: Tensor, target: Tensor) -> Tensor:
@@ -48,7 +37,6 @@ def spectrum(output: Tensor, target: Tensor) -> Tensor:
 LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
     "l1": F.l1_loss,
     "charbonnier": charbonnier,
-    "huber": pseudo_huber,
     "l2": F.mse_loss,
     "psnr": decibels,
     "l1+fft": lambda output, target: F.l1_loss(output, target) + _SPECTRUM_WEIGHT * spectrum(output, target),

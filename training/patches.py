@@ -35,6 +35,7 @@ _LOSS_BAND = (0.002, 900.0)  # mean squared error of bicubic x2, in squared grey
 _LOSS_FULL_WEIGHT = 60.0
 _SMOOTH_SHARE = 0.15
 _MADE_SHARE = 0.1
+_LEAST_CONTRAST = 1 / 8
 _VERSION = 3  # of the rules by which patches are cut: another one, and they are cut again
 
 
@@ -133,6 +134,13 @@ def _colour_field(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(corners).resize((side, side), Image.Resampling.BICUBIC))
 
 
+def _soften(patch: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The patch with less contrast, as wide a range of it small as large."""
+    mean = patch.mean((0, 1), dtype=np.float32)
+    contrast = np.float32(_LEAST_CONTRAST ** rng.random())
+    return np.rint(mean + contrast * (patch - mean)).astype(np.uint8)
+
+
 class Batches(Dataset[tuple[Tensor, Tensor]]):
     """The batch of every training step: item t depends on the settings' seed and on t alone, so a run can be resumed.
 
@@ -157,6 +165,8 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
     def _pair(self, index: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         side = self._patches.shape[1]
         chosen = _colour_field(side, rng) if rng.random() < _MADE_SHARE else self._patches[index]
+        if rng.random() < self._settings.soft_share:
+            chosen = _soften(chosen, rng)
         hr = np.rot90(chosen, rng.integers(4))
         hr = np.ascontiguousarray(hr[:, ::-1] if rng.random() < 0.5 else hr)
         return self._settings.degradation.apply(hr, self._scale, rng), hr

@@ -18,7 +18,7 @@ from models.blocks.resample import BicubicUpsample
 from training.data import category_of
 from training.degradation import crop_to_multiple, degrade
 from training.metrics import psnr
-from training.patches import open_rgb
+from training.patches import open_rgb, open_true_rgb
 
 
 def upscale(network: nn.Module, lr: NDArray[np.uint8], input_range: float = 1.0) -> NDArray[np.uint8]:
@@ -33,8 +33,11 @@ def upscale(network: nn.Module, lr: NDArray[np.uint8], input_range: float = 1.0)
 def lr_and_hr(
     path: Path, scale: int, jpeg_quality: int | None = None, most_pixels: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A picture and its LR frame; with `most_pixels`, of a central crop of about that many HR pixels."""
-    hr = open_rgb(path)
+    """A picture and its LR frame.
+
+    With `most_pixels`, to watch a run: of a central crop of about so many HR pixels, with true colours as in training.
+    """
+    hr = open_true_rgb(path) if most_pixels else open_rgb(path)
     if most_pixels and hr.shape[0] * hr.shape[1] > most_pixels:
         side = int(most_pixels**0.5)
         top, left = max(0, (hr.shape[0] - side) // 2), max(0, (hr.shape[1] - side) // 2)

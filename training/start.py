@@ -46,12 +46,11 @@ def solve_last_convolution(network: nn.Module, batches: Iterable[tuple[Tensor, T
         input_range: of the network.
 
     Returns:
-        Whether it was done. A last convolution of zeros is left alone: the network starts as its skip, by intention.
-        Otherwise its output must reach the network's by moving values and adding to them.
+        Whether it was done: the last convolution's output must reach the network's by moving values and adding to them.
     """
     batches = list(batches)
     layer = _last_convolution(network, batches[0][0] * input_range)
-    if layer is None or (isinstance(layer, nn.Conv2d) and not layer.weight.any()):
+    if layer is None:
         return False
     kernel = (layer if isinstance(layer, nn.Conv2d) else layer.conv3).weight.shape[-1]
     biased = (layer.bias is not None) if isinstance(layer, nn.Conv2d) else layer.kernel_and_bias()[1] is not None

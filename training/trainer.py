@@ -16,6 +16,7 @@ from models.spec import ModelSpec
 from models.weights import Profile, variant_name
 from training.degradation import PROTOCOL_JPEG
 from training.losses import LOSSES
+from training.optimiser import Optimiser
 from training.patches import Batches, batch_stream
 from training.quality import evaluate, summary
 from training.settings import Settings
@@ -32,7 +33,7 @@ class _State:
 
     network: nn.Module
     average: nn.Module
-    optimiser: torch.optim.Adam
+    optimiser: Optimiser
     step: int = 0
     seconds: float = 0.0
 
@@ -87,7 +88,7 @@ class Trainer:
         self._state = _State(
             network=network,
             average=copy.deepcopy(network).eval().requires_grad_(False),
-            optimiser=torch.optim.Adam(network.parameters(), lr=settings.learning_rate(0), betas=settings.betas),
+            optimiser=Optimiser(network, settings.learning_rate(0), settings.betas),
         )
 
     def compile(self) -> None:
@@ -162,8 +163,6 @@ class Trainer:
     def step(self, lr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
         """One optimiser step on a batch (LR, HR) of float RGB in [0, 1]; returns the loss before it."""
         state, settings = self._state, self._settings
-        for group in state.optimiser.param_groups:
-            group["lr"] = settings.learning_rate(state.step)
         number, stage = settings.stage(state.step)
         mixed = settings.mixed_precision and number + 1 < len(settings.recipe.stages)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=mixed):
@@ -172,10 +171,10 @@ class Trainer:
         loss = LOSSES[stage.loss](output, hr.to(self._device))
         if imitated is not None:
             loss = (1 - settings.teacher_share) * loss + settings.teacher_share * LOSSES[stage.loss](output, imitated)
-        state.optimiser.zero_grad(set_to_none=True)
+        state.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip_gradient_norm)
-        state.optimiser.step()
+        state.optimiser.step(settings.learning_rate(state.step))
         with torch.no_grad():
             # Young averages forget faster, or they would remember the initialisation.
             decay = min(settings.ema_decay, (1 + state.step) / (10 + state.step))

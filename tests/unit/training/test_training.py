@@ -16,7 +16,7 @@ from torch import nn
 
 from models.bicubic_plus_plus import BicubicPlusPlus
 from models.blocks.rep import EdgeConv, OnlineConv, RepVGGConv, WideConv
-from models.recipe import Loss, two_stages
+from models.recipe import Loss, Recipe, two_stages
 from models.registry import get, specs
 from models.spec import ModelSpec
 from models.weights import facts, load_file, weights_path
@@ -24,6 +24,7 @@ from training.comparison import side_by_side
 from training.degradation import TRAINING, Degradation, crop_to_multiple, degrade
 from training.losses import LOSSES
 from training.metrics import psnr, psnr_y, ssim
+from training.optimiser import Optimiser
 from training.pack import pack
 from training.patches import Batches, NoPatchesError, load_patches, open_rgb, open_true_rgb
 from training.pruning import prune
@@ -175,6 +176,38 @@ def test_a_batch_depends_on_seed_and_step_alone(pictures: Path) -> None:
     assert not torch.equal(lr, Batches(patches, 2, replace(SETTINGS, seed=1))[7][0])
 
 
+def test_contrast_is_lowered_around_the_mean(pictures: Path) -> None:
+    patches = load_patches(pictures, 48)
+    sharp, soft = (
+        Batches(patches, 2, replace(SETTINGS, soft_share=share, batch_size=64))[0][1] for share in (0.0, 1.0)
+    )
+
+    def contrast(batch: torch.Tensor) -> float:
+        return float(batch.std((2, 3)).mean())
+
+    assert 1 / 8 * contrast(sharp) < contrast(soft) < 0.8 * contrast(sharp)
+    assert soft.mean() == pytest.approx(float(sharp.mean()), abs=0.1)
+
+
+def test_kernels_go_by_muon_and_the_rest_by_adam() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.PReLU(8), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 1, 1))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    optimiser = Optimiser(network, 0.01, (0.9, 0.99))
+    network(torch.rand(1, 3, 8, 8)).square().mean().backward()
+    optimiser.step(0.01)
+    for name, tensor in network.state_dict().items():
+        change = (tensor - before[name]).flatten(1) if tensor.ndim > 1 else tensor - before[name]
+        if name in ("0.weight", "2.weight"):
+            # Where the gradient points at all, every direction is gone as far as the others; Adam's would differ.
+            lengths = torch.linalg.svdvals(change) / (0.2 * 0.01 * max(change.shape) ** 0.5)
+            moved = lengths[lengths > 0.1]
+            assert len(moved) >= 3
+            assert moved == pytest.approx(1, abs=0.45), name
+        else:
+            assert change.abs() == pytest.approx(0.01, rel=1e-3), name
+
+
 def test_training_beats_bicubic_on_what_it_saw(pictures: Path, tmp_path: Path) -> None:
     settings = replace(SETTINGS, steps=400, batch_size=8, ema_decay=0.9)
     batches = Batches(load_patches(pictures, 48), 2, settings)
@@ -228,12 +261,13 @@ def test_learning_rate_warms_up_and_ends_near_zero() -> None:
     assert rates[999] < 1e-7
 
 
-def test_compressed_frames_have_one_loss_to_the_end_and_no_l1() -> None:
-    losses = {first: two_stages(first, "l2").for_compressed() for first in LOSSES}
-    assert {first: {stage.loss for stage in recipe.stages} for first, recipe in losses.items()} == {
-        first: {"huber" if first in ("l1", "charbonnier") else first} for first in LOSSES
-    }
-    assert [stage.learning_rate for stage in losses["l1"].stages] == pytest.approx([1.2e-3, 1e-4])
+def test_compressed_frames_have_decibels_from_beginning_to_end() -> None:
+    for first in LOSSES:
+        recipe = two_stages(first, "l2").for_compressed()
+        assert [stage.loss for stage in recipe.stages] == ["psnr", "psnr"]
+        assert [stage.learning_rate for stage in recipe.stages] == [
+            stage.learning_rate for stage in two_stages(first).stages
+        ]
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -253,9 +287,10 @@ def test_the_last_convolution_is_solved(spec: ModelSpec, pictures: Path) -> None
         batches = [Batches(load_patches(pictures, 48), scale, SETTINGS)[step] for step in range(4)]
         before = error(network, batches, spec.input_range)
         solved = solve_last_convolution(network, batches, spec.input_range)
-        assert solved == (spec.name not in {"runet", "dh_isp"}), "RUNet starts as bicubic, dh_isp ends in a sigmoid"
+        assert solved == (spec.name != "dh_isp"), "dh_isp ends in a sigmoid"
         if solved:
-            assert error(network, batches, spec.input_range) < 0.5 * before
+            # RUNet starts as bicubic and has less to win.
+            assert error(network, batches, spec.input_range) < (0.95 if spec.name == "runet" else 0.5) * before
 
 
 def error(network: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]], input_range: float) -> float:
@@ -305,8 +340,11 @@ def test_a_teacher_is_imitated(pictures: Path, tmp_path: Path) -> None:
 def test_every_method_trains(spec: ModelSpec, pictures: Path, tmp_path: Path) -> None:
     """On one batch seen again and again, the loss falls for every method at each of its scales."""
     assert sum(stage.share for stage in spec.recipe.stages) == pytest.approx(1)
+    # From random weights, for a few steps: at a higher rate, but where kernels are mixed for each frame.
+    faster = 1 if spec.name == "asconvsr" else 8
+    recipe = Recipe(tuple(replace(stage, learning_rate=faster * stage.learning_rate) for stage in spec.recipe.stages))
     for scale in spec.scales:
-        settings = replace(SETTINGS, recipe=spec.recipe, batch_size=2, steps=30, warmup_steps=3)
+        settings = replace(SETTINGS, recipe=recipe, batch_size=2, steps=30, warmup_steps=3)
         lr, hr = Batches(load_patches(pictures, 48), scale, settings)[0]
         trainer = Trainer(spec, scale, "compressed", settings, runs=tmp_path)
         losses = [trainer.step(lr, hr).item() for _ in range(25)]
@@ -390,14 +428,14 @@ def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_
     folders = {"images": tmp_path / "train.patches", "test": pictures, "runs": tmp_path, "weights": tmp_path}
     options = [f"--{name}={path}" for name, path in {**folders, "validation": tmp_path / "nothing"}.items()]
     command = [sys.executable, "-m", "training", *options, "--model=qqcoin", "--profile=compressed", "--budget=2s"]
-    command.append("--batch-size=8")
+    command.append("--batch-size=4")
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     path = weights_path(get("qqcoin"), 2, "compressed", tmp_path)
     assert "settings" in facts(path)
     card = path.with_suffix(".md").read_text()
     assert "python -m training --model qqcoin --scale 2 --profile compressed --steps " in card
-    assert " --batch-size 8`" in card
+    assert " --batch-size 4`" in card
     assert card.index("Frames: JPEG 90.") < card.index("Frames: clean.")
     assert card.count("| **mean** | all |") == 2
     path.with_suffix(".md").unlink()
