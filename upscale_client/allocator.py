@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGEST = 2**31 - 1
 
 
@@ -22,4 +22,10 @@ def keep_large_buffers(most_free_bytes: int = _LARGEST) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, 1 << 30) and mallopt(_M_TRIM_THRESHOLD, most_free_bytes))
+    settings = (
+        (_M_MMAP_THRESHOLD, 1 << 30),
+        (_M_TRIM_THRESHOLD, most_free_bytes),
+        # A thread's own arena is made of heaps of 64 MB, which come and go like the buffers in them.
+        (_M_ARENA_MAX, 1),
+    )
+    return all(mallopt(name, value) for name, value in settings)

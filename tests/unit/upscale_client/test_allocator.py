@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 PROGRAM = """
-import asyncio, resource, sys
+import asyncio, resource, sys, threading
 from upscale_client import AsyncUpscaleClient, UpscaleClient
 from upscale_client.allocator import keep_large_buffers
 if sys.argv[1] == "tuned":
@@ -16,8 +16,14 @@ if sys.argv[1] in ("client", "client that may not"):
 if sys.argv[1] == "asyncio client":
     asyncio.run(AsyncUpscaleClient().close())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    bytes(bytearray(24_883_200))
+def frames():
+    for _ in range(10):
+        held = bytes(bytearray(24_883_200))
+for _ in range(2):
+    frames()
+    thread = threading.Thread(target=frames)
+    thread.start()
+    thread.join()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
