@@ -34,6 +34,44 @@ def training_facts(settings: Settings, seconds: float, patches: int) -> dict[str
     }
 
 
+def measured_before(
+    report: Path, spec: ModelSpec, scale: int, profile: Profile, weights: Path
+) -> dict[str, list[ImageQuality]]:
+    """What `python -m benchmark quality --json` has measured of these very weights, as `write_card` takes it.
+
+    Raises:
+        WeightsError: there is nothing of them in the report, or it is none.
+        OSError: it cannot be read.
+    """
+    found: dict[str, list[ImageQuality]] = {}
+    try:
+        told: Any = json.loads(report.read_text())
+        for each in told if isinstance(told, list) else [told]:
+            same = (each["model"], each["scale"], each["profile"]) == (spec.name, scale, profile)
+            if same and each["weights"] and digest(weights).startswith(each["weights"]):
+                found[frames_of(each["jpeg"])] = [
+                    ImageQuality(
+                        bicubic=picture["psnr_rgb_bicubic"],
+                        bicubic_pillow=picture["psnr_rgb_bicubic_pillow"],
+                        lanczos=picture["psnr_rgb_lanczos"],
+                        image=picture["image"],
+                        category=picture["category"],
+                        network=picture["psnr_rgb"],
+                    )
+                    for picture in each["per_image"]
+                ]
+    except (ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"{report} is no report of 'python -m benchmark quality --json': {error!r}") from None
+    if not found:
+        raise WeightsError(f"{report} has nothing of {weights.name} as it is now")
+    return found
+
+
+def frames_of(jpeg: int | None) -> str:
+    """What LR frames went through, in words."""
+    return "clean" if jpeg is None else f"JPEG {jpeg}"
+
+
 def write_card(
     weights: Path, spec: ModelSpec, scale: int, profile: Profile, results: Mapping[str, Sequence[ImageQuality]]
 ) -> Path:

@@ -32,7 +32,7 @@ from models.weights import (
     variant_name,
     weights_path,
 )
-from training.card import training_facts, write_card
+from training.card import frames_of, measured_before, training_facts, write_card
 from training.data import SPLITS, fetch
 from training.degradation import PROTOCOL_JPEG, TRAINING
 from training.pack import pack
@@ -200,7 +200,7 @@ def _card(spec: ModelSpec, scale: int, profile: Profile, weights: Path, test: Pa
     results: dict[str, list[ImageQuality]] = {}
     for kind in sorted(PROFILES, key=lambda kind: kind != profile):
         jpeg = PROTOCOL_JPEG[kind]
-        frames = "clean" if jpeg is None else f"JPEG {jpeg}"
+        frames = frames_of(jpeg)
         results[frames] = evaluate(
             network, track(pictures, frames), scale, input_range=spec.input_range, jpeg_quality=jpeg
         )
@@ -290,6 +290,9 @@ def card(
     profile: Annotated[str, typer.Option(help="clean or compressed.")] = DEFAULT_PROFILE,
     test: Annotated[Path, typer.Option(help="Folder of pictures to measure on.")] = Path("data/test"),
     weights: Annotated[Path, typer.Option(help="Folder of weights and cards.")] = Path("weights"),
+    measured: Annotated[
+        Path | None, typer.Option(help="A report of 'python -m benchmark quality --json' to take the numbers from.")
+    ] = None,
 ) -> None:
     """Measure weights again and write their cards, e.g. after training on a machine without the test pictures."""
     chosen = _profile(profile)
@@ -303,7 +306,11 @@ def card(
         raise WeightsError(f"no weights of {model} for profile {chosen!r} in {weights}")
     for spec, each, path in found:
         console.print(path.stem)
-        _card(spec, each, chosen, path, test)
+        if measured is None:
+            _card(spec, each, chosen, path, test)
+        else:
+            results = measured_before(measured, spec, each, chosen, path)
+            console.print(f"card: {write_card(path, spec, each, chosen, results)}")
 
 
 @app.command(name="pack")

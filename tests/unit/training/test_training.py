@@ -18,15 +18,17 @@ from models.bicubic_plus_plus import BicubicPlusPlus
 from models.blocks.rep import EdgeConv, OnlineConv, RepVGGConv, WideConv
 from models.recipe import Loss, Recipe, two_stages
 from models.registry import get, specs
+from models.reparam import reparameterise
 from models.spec import ModelSpec
-from models.weights import facts, load_file, weights_path
+from models.weights import WeightsError, facts, load_file, save, weights_path
+from training.card import measured_before, training_facts
 from training.comparison import side_by_side
 from training.degradation import TRAINING, Degradation, crop_to_multiple, degrade
 from training.losses import LOSSES
 from training.metrics import psnr, psnr_y, ssim
 from training.optimiser import Optimiser
 from training.pack import pack
-from training.patches import Batches, NoPatchesError, load_patches, open_rgb, open_true_rgb
+from training.patches import Batches, NoPatchesError, list_images, load_patches, open_rgb, open_true_rgb
 from training.pruning import prune
 from training.quality import evaluate
 from training.settings import Settings
@@ -447,6 +449,28 @@ def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_
     )
     assert refused.returncode == 2
     assert f"training: no weights of qqcoin for profile 'clean' in {tmp_path}" in refused.stderr.decode()
+
+
+def test_a_card_takes_what_was_measured_of_these_weights_and_no_others(pictures: Path, tmp_path: Path) -> None:
+    spec = get("qqcoin")
+    path = weights_path(spec, 2, "compressed", tmp_path)
+    save(spec.build(2), path, training_facts(SETTINGS, 1, 1))
+    command = [sys.executable, "-m", "benchmark", "quality", "--model=qqcoin", "--json"]
+    command += [f"--weights={tmp_path}", f"--images={pictures}"]
+    report = tmp_path / "quality.json"
+    report.write_text(subprocess.run(command, check=True, timeout=120, capture_output=True, text=True).stdout)
+
+    measured = measured_before(report, spec, 2, "compressed", path)
+    truly = evaluate(
+        reparameterise(load_file(spec, 2, path)), list_images(pictures), 2, input_range=255.0, jpeg_quality=90
+    )
+    assert measured == {"JPEG 90": truly}
+    save(spec.build(2), path, training_facts(SETTINGS, 2, 1))
+    with pytest.raises(WeightsError, match=r"has nothing of qqcoin_x2_compressed\.safetensors as it is now"):
+        measured_before(report, spec, 2, "compressed", path)
+    report.write_text("[")
+    with pytest.raises(WeightsError, match="is no report of 'python -m benchmark quality --json'"):
+        measured_before(report, spec, 2, "compressed", path)
 
 
 @pytest.mark.parametrize(
