@@ -86,14 +86,17 @@ def fuzz(
 def _watch(worker: subprocess.Popen[bytes], file: Path, progress: Callable[[int], None]) -> bool:
     """Wait for the worker's end; whether it had to be given up."""
     seen, since = 0, time.monotonic()
-    while worker.poll() is None:
+    ended = False
+    while not ended:
+        ended = worker.poll() is not None  # before the look: the last samples are seen, too
         samples = read_samples(file)
         if samples and samples[-1]["inputs"] > seen:
             seen, since = samples[-1]["inputs"], time.monotonic()
             progress(seen)
-        if time.monotonic() > since + _STUCK_S:
-            return True
-        time.sleep(_POLL_S)
+        if not ended:
+            if time.monotonic() > since + _STUCK_S:
+                return True
+            time.sleep(_POLL_S)
     return False
 
 
