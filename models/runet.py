@@ -6,7 +6,7 @@ convolution, and is pixel-shuffled to the output size. GELU for x2, SiLU for x3.
 Interpretation:
 - The report's parameters and MACs fit only a 1x1 tail at x3, and a final shuffle of unshuffle * scale (6 and 12).
 - "a skip connection" is not placed by the text. Here it is the bicubically enlarged frame added to the output: it costs
-  no parameters and no counted MACs, and the network, whose tail starts at zero, begins as bicubic and learns the
+  no parameters and no counted MACs, and the network, whose tail starts at zero, is bicubic at first and learns the
   residual; docs/decisions.md says why.
 - The RepBlock is RepVGG's (3x3 + 1x1 + identity) without batch normalisation.
 """

@@ -12,7 +12,7 @@ class Optimiser:
     """Muon (Jordan et al., 2024) for a network's kernels, as matrices; Adam for its biases and scales.
 
     Muon makes every direction of a kernel's update equally long. These networks' kernels are small, most of each is
-    seldom moved by Adam in minutes of training, and Muon needs a third of the steps; docs/decisions.md has the numbers.
+    seldom moved by Adam in minutes of training; docs/decisions.md has what a minute of either brings.
 
     Args:
         network: its parameters are updated in place.
