@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage.metrics import structural_similarity
 
 _BT601 = np.array([65.481, 128.553, 24.966]) / 255
 """Limited-range luma of R, G and B; the constant 16 cancels in a difference."""
@@ -16,7 +16,10 @@ def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
     """PSNR over RGB in dB, peak 255; infinite for equal pictures."""
     if np.array_equal(image, reference):
         return float("inf")
-    return float(peak_signal_noise_ratio(reference, image, data_range=255))
+    # Whole numbers: exact, and a twentieth of the time that floats of a 4K picture take.
+    difference = np.subtract(image, reference, dtype=np.int16)
+    error = float(np.square(difference, dtype=np.int32).mean(dtype=np.float64))
+    return 10 * float(np.log10(255**2 / error))
 
 
 def psnr_y(image: NDArray[np.uint8], reference: NDArray[np.uint8], *, organisers: bool = False) -> float:
