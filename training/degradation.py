@@ -45,7 +45,7 @@ class Degradation:
 
 
 TRAINING: Mapping[Profile, Degradation] = MappingProxyType(
-    {"clean": Degradation(), "compressed": Degradation(0.95, (80, 95), 0.2)}
+    {"clean": Degradation(), "compressed": Degradation(0.97, (86, 94), 0.1)}
 )
 """What the frames of a profile go through in training: around the protocol's quality, so that others are met too."""
 

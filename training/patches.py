@@ -36,6 +36,8 @@ _LOSS_FULL_WEIGHT = 60.0
 _SMOOTH_SHARE = 0.15
 _MADE_SHARE = 0.1
 _LEAST_CONTRAST = 1 / 8
+_MOST_ENLARGED = 3.0
+_ENLARGING = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 _VERSION = 3  # of the rules by which patches are cut: another one, and they are cut again
 
 
@@ -134,6 +136,15 @@ def _colour_field(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(corners).resize((side, side), Image.Resampling.BICUBIC))
 
 
+def _enlarge(patch: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Some part of the patch, enlarged to its size, as lenses, sensors and small textures leave most of a 4K frame."""
+    side = len(patch)
+    part = round(side / rng.uniform(1, _MOST_ENLARGED))
+    top, left = rng.integers(0, side - part + 1, 2)
+    small = Image.fromarray(np.ascontiguousarray(patch[top : top + part, left : left + part]))
+    return np.asarray(small.resize((side, side), _ENLARGING[rng.integers(len(_ENLARGING))]))
+
+
 def _soften(patch: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """The patch with less contrast, as wide a range of it small as large."""
     mean = patch.mean((0, 1), dtype=np.float32)
@@ -165,6 +176,8 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
     def _pair(self, index: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         side = self._patches.shape[1]
         chosen = _colour_field(side, rng) if rng.random() < _MADE_SHARE else self._patches[index]
+        if rng.random() < self._settings.enlarged_share:
+            chosen = _enlarge(chosen, rng)
         if rng.random() < self._settings.soft_share:
             chosen = _soften(chosen, rng)
         hr = np.rot90(chosen, rng.integers(4))

@@ -35,7 +35,9 @@ from training.settings import Settings
 from training.start import assign, solve_last_convolution
 from training.trainer import CheckpointError, Trainer
 
-SETTINGS = Settings(steps=40, batch_size=4, hr_patch=48, warmup_steps=5, clip_gradient_norm=1.0)
+SETTINGS = Settings(
+    steps=40, batch_size=4, hr_patch=48, warmup_steps=5, clip_gradient_norm=1.0, enlarged_share=0.0, soft_share=0.0
+)
 
 
 def detailed(seed: int, side: int = 240) -> NDArray[np.uint8]:
@@ -189,6 +191,20 @@ def test_contrast_is_lowered_around_the_mean(pictures: Path) -> None:
 
     assert 1 / 8 * contrast(sharp) < contrast(soft) < 0.8 * contrast(sharp)
     assert soft.mean() == pytest.approx(float(sharp.mean()), abs=0.1)
+
+
+def test_an_enlarged_patch_has_less_detail(pictures: Path) -> None:
+    patches = load_patches(pictures, 48)
+    sharp, enlarged = (
+        Batches(patches, 2, replace(SETTINGS, enlarged_share=share, batch_size=64))[0][1] for share in (0.0, 1.0)
+    )
+
+    def detail(batch: torch.Tensor) -> float:
+        return float(batch.diff(dim=3).abs().mean())
+
+    assert enlarged.shape == sharp.shape
+    assert detail(enlarged) < 0.8 * detail(sharp)
+    assert enlarged.mean() == pytest.approx(float(sharp.mean()), abs=0.1)
 
 
 def test_kernels_go_by_muon_and_the_rest_by_adam() -> None:
@@ -430,14 +446,14 @@ def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_
     folders = {"images": tmp_path / "train.patches", "test": pictures, "runs": tmp_path, "weights": tmp_path}
     options = [f"--{name}={path}" for name, path in {**folders, "validation": tmp_path / "nothing"}.items()]
     command = [sys.executable, "-m", "training", *options, "--model=qqcoin", "--profile=compressed", "--budget=2s"]
-    command.append("--batch-size=4")
+    command.append("--batch-size=2")
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     path = weights_path(get("qqcoin"), 2, "compressed", tmp_path)
     assert "settings" in facts(path)
     card = path.with_suffix(".md").read_text()
     assert "python -m training --model qqcoin --scale 2 --profile compressed --steps " in card
-    assert " --batch-size 4`" in card
+    assert " --batch-size 2`" in card
     assert card.index("Frames: JPEG 90.") < card.index("Frames: clean.")
     assert card.count("| **mean** | all |") == 2
     path.with_suffix(".md").unlink()
