@@ -34,9 +34,9 @@ class Recipe:
 
     stages: tuple[Stage, ...] = (Stage("l1", 0.9, 1.2e-3), Stage("psnr", 0.1, 1e-4))
 
-    def for_compressed(self) -> Recipe:
-        """The recipe for frames that went through a lossy codec: what counts there, decibels, from beginning to end."""
-        return Recipe(tuple(replace(stage, loss="psnr") for stage in self.stages))
+    def with_loss(self, loss: Loss) -> Recipe:
+        """The recipe with one loss in every stage."""
+        return Recipe(tuple(replace(stage, loss=loss) for stage in self.stages))
 
 
 def two_stages(first: Loss, second: Loss = "psnr", learning_rate: float = 1.2e-3) -> Recipe:

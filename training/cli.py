@@ -16,7 +16,7 @@ from rich.progress import track
 from torch import nn
 
 from models.bicubic_plus_plus import CHANNELS, BicubicPlusPlus
-from models.recipe import Recipe
+from models.recipe import Loss, Recipe
 from models.registry import UnknownModelError, UnsupportedScaleError, get, require_scale, specs
 from models.reparam import reparameterise
 from models.spec import ModelSpec
@@ -35,13 +35,14 @@ from models.weights import (
 from training.card import frames_of, measured_before, training_facts, write_card
 from training.data import SPLITS, fetch
 from training.degradation import PROTOCOL_JPEG, TRAINING
+from training.losses import LOSSES
 from training.pack import pack
 from training.packages import DataError
 from training.patches import Batches, NoPatchesError, list_images, load_patches
 from training.pruning import prune
 from training.quality import ImageQuality, evaluate, summary
 from training.render import render
-from training.settings import Settings
+from training.settings import PROFILE_LOSS, Settings
 from training.trainer import CheckpointError, Trained, Trainer
 from training.zoo import Job, train_all
 
@@ -97,6 +98,10 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(min=0, help="At the first stage's peak, instead of the method's own.")
     ] = None,
+    loss: Annotated[
+        str,
+        typer.Option(help="In every stage. By default psnr for compressed frames, for clean ones the method's own."),
+    ] = "",
     start_from: Annotated[Path | None, typer.Option(help="Weights to start from instead of random ones.")] = None,
     teacher: Annotated[str, typer.Option(help="A trained method to imitate besides the truth, e.g. r2cnet.")] = "",
     mixed_precision: Annotated[
@@ -129,7 +134,7 @@ def train(
         )
     start = load_file(spec, scale, start_from) if start_from else None
     master = _teacher(teacher, spec, scale, chosen, weights) if teacher else None
-    recipe = spec.recipe.for_compressed() if chosen == "compressed" else spec.recipe
+    recipe = spec.recipe.with_loss(wanted) if (wanted := _loss(loss) or PROFILE_LOSS[chosen]) else spec.recipe
     first, *others = recipe.stages
     if learning_rate is not None:
         first = replace(first, learning_rate=learning_rate)
@@ -329,6 +334,14 @@ def pack_patches(
 def _some(pictures: list[Path]) -> list[Path]:
     """Enough of them to watch a run by, from everywhere in the list."""
     return pictures[:: max(1, len(pictures) // _WATCHED)]
+
+
+def _loss(name: str) -> Loss | None:
+    """The loss called `name`, none for the empty one."""
+    named: dict[str, Loss] = {loss: loss for loss in LOSSES}
+    if name and name not in named:
+        raise OptionError(f"--loss {name!r}: known are {', '.join(named)}")
+    return named.get(name)
 
 
 def _profile(name: str) -> Profile:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from models.recipe import Recipe, Stage
+from models.recipe import Loss, Recipe, Stage
+from models.weights import Profile
 from training.degradation import Degradation
+
+PROFILE_LOSS: Mapping[Profile, Loss | None] = MappingProxyType({"clean": None, "compressed": "psnr"})
+"""What every stage minimises for a profile, if nothing else is asked for; None: each stage its method's own."""
 
 
 @dataclass(frozen=True)

@@ -281,7 +281,7 @@ def test_learning_rate_warms_up_and_ends_near_zero() -> None:
 
 def test_compressed_frames_have_decibels_from_beginning_to_end() -> None:
     for first in LOSSES:
-        recipe = two_stages(first, "l2").for_compressed()
+        recipe = two_stages(first, "l2").with_loss("psnr")
         assert [stage.loss for stage in recipe.stages] == ["psnr", "psnr"]
         assert [stage.learning_rate for stage in recipe.stages] == [
             stage.learning_rate for stage in two_stages(first).stages
@@ -446,14 +446,14 @@ def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_
     folders = {"images": tmp_path / "train.patches", "test": pictures, "runs": tmp_path, "weights": tmp_path}
     options = [f"--{name}={path}" for name, path in {**folders, "validation": tmp_path / "nothing"}.items()]
     command = [sys.executable, "-m", "training", *options, "--model=qqcoin", "--profile=compressed", "--budget=2s"]
-    command.append("--batch-size=2")
+    command += ["--batch-size=2", "--loss=l1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     path = weights_path(get("qqcoin"), 2, "compressed", tmp_path)
     assert "settings" in facts(path)
     card = path.with_suffix(".md").read_text()
     assert "python -m training --model qqcoin --scale 2 --profile compressed --steps " in card
-    assert " --batch-size 2`" in card
+    assert " --batch-size 2 --loss l1`" in card
     assert card.index("Frames: JPEG 90.") < card.index("Frames: clean.")
     assert card.count("| **mean** | all |") == 2
     path.with_suffix(".md").unlink()
@@ -496,6 +496,7 @@ def test_a_card_takes_what_was_measured_of_these_weights_and_no_others(pictures:
         (["--scale", "5"], "training: model 'runet' has no x5; its scales are: x2, x3"),
         (["--profile", "odd"], "training: unknown profile 'odd'; known are: clean, compressed"),
         (["--images", "/nowhere"], "training: no pictures in /nowhere: name a folder with --images"),
+        (["--loss", "odd"], "training: --loss 'odd': known are l1, charbonnier, l2, psnr, l1+fft, l2+fft"),
         (["--budget", "soon"], "training: --budget 'soon': a number and a unit are expected, e.g. 90s, 20m or 1.5h"),
         (["--teacher", "lfdn"], "training: --teacher lfdn: it takes values in [0, 255], both must take [0, 1]"),
         (["--prune-from", "40"], "training: --prune-from 40: only bicubic_plus_plus is pruned, from more than 32"),
