@@ -43,8 +43,13 @@ def ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
 
     As scikit-image's to 1e-6 in less than half the time, for the Gaussian is applied as a matrix product, block by
     block: on a 4K picture SSIM took longer than all else that is measured.
+
+    Raises:
+        ValueError: the Gaussian does not fit into the picture.
     """
     height, width = reference.shape[0] - 2 * _REACH, reference.shape[1] - 2 * _REACH
+    if height < 1 or width < 1:
+        raise ValueError(f"SSIM needs 11x11 pixels, not {reference.shape[1]}x{reference.shape[0]}")
     total = 0.0
     for top in range(0, height, _BLOCK):
         rows = slice(top, min(top + _BLOCK, height) + 2 * _REACH)

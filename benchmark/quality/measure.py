@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmark.errors import BenchmarkError
 from models.blocks.resample import BicubicUpsample
 from models.weights import Profile
 from training.data import category_of
@@ -159,10 +160,17 @@ class Measurements:
         upscaler: Upscaler,
         advance: Callable[[], None] = lambda: None,
     ) -> Quality:
-        """Measure a network; `advance` is called after each picture."""
+        """Measure a network; `advance` is called after each picture.
+
+        Raises:
+            BenchmarkError: a picture cannot be measured, e.g. for its size.
+        """
         scores: list[ImageScores] = []
         for path in self._paths:
-            scores.append(self._score(path, scale, upscaler))
+            try:
+                scores.append(self._score(path, scale, upscaler))
+            except ValueError as error:
+                raise BenchmarkError(f"{path}: {error}") from error
             advance()
         return Quality(model, scale, profile, weights, self._jpeg, self._organisers, tuple(scores))
 

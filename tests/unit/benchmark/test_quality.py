@@ -176,6 +176,13 @@ def test_what_cannot_be_measured_is_one_line(arguments: list[str], words: str, p
     assert done.stderr.count("\n") == 1
 
 
+def test_a_picture_too_small_to_measure_is_named(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "dot.png")
+    done = quality("--images", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.strip() == f"benchmark: {tmp_path / 'dot.png'}: SSIM needs 11x11 pixels, not 8x8"
+
+
 def test_categories_follow_the_packages() -> None:
     assert category_of(Path("data/test/enlightenment-data/Peaks.jpg")) == "photographs"
     assert category_of(Path("data/test/gnome-backgrounds/wood-l.webp")) == "art"
