@@ -15,7 +15,7 @@ import torch
 from models.spec import ModelSpec
 from models.weights import Profile, WeightsError, digest, facts
 from training.quality import ImageQuality
-from training.settings import PROFILE_LOSS, Settings
+from training.settings import Settings, recipe_for
 
 _USE = {
     "clean": "Frames that were never compressed: rendered by a game, or decoded without loss. On frames decoded from\n"
@@ -95,9 +95,8 @@ def write_card(
     rate = settings["recipe"]["stages"][0]["learning_rate"]
     if rate != spec.recipe.stages[0].learning_rate:
         options.append(f"--learning-rate {rate:g}")
-    recipe = spec.recipe if (usual := PROFILE_LOSS[profile]) is None else spec.recipe.with_loss(usual)
     losses = [stage["loss"] for stage in settings["recipe"]["stages"]]
-    if losses != [stage.loss for stage in recipe.stages]:
+    if losses != [stage.loss for stage in recipe_for(profile, spec.recipe).stages]:
         options.append(f"--loss {losses[0]}")
     if settings["teacher"]:
         options.append(f"--teacher {settings['teacher']}")

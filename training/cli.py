@@ -42,7 +42,7 @@ from training.patches import Batches, NoPatchesError, list_images, load_patches
 from training.pruning import prune
 from training.quality import ImageQuality, evaluate, summary
 from training.render import render
-from training.settings import PROFILE_LOSS, Settings
+from training.settings import Settings, recipe_for
 from training.trainer import CheckpointError, Trained, Trainer
 from training.zoo import Job, train_all
 
@@ -134,7 +134,7 @@ def train(
         )
     start = load_file(spec, scale, start_from) if start_from else None
     master = _teacher(teacher, spec, scale, chosen, weights) if teacher else None
-    recipe = spec.recipe.with_loss(wanted) if (wanted := _loss(loss) or PROFILE_LOSS[chosen]) else spec.recipe
+    recipe = spec.recipe.with_loss(_loss(loss)) if loss else recipe_for(chosen, spec.recipe)
     first, *others = recipe.stages
     if learning_rate is not None:
         first = replace(first, learning_rate=learning_rate)
@@ -336,12 +336,11 @@ def _some(pictures: list[Path]) -> list[Path]:
     return pictures[:: max(1, len(pictures) // _WATCHED)]
 
 
-def _loss(name: str) -> Loss | None:
-    """The loss called `name`, none for the empty one."""
+def _loss(name: str) -> Loss:
     named: dict[str, Loss] = {loss: loss for loss in LOSSES}
-    if name and name not in named:
+    if name not in named:
         raise OptionError(f"--loss {name!r}: known are {', '.join(named)}")
-    return named.get(name)
+    return named[name]
 
 
 def _profile(name: str) -> Profile:
