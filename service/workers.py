@@ -17,12 +17,14 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from service import logs
 from service.app import StartError, access, serve
@@ -52,7 +54,7 @@ def run_workers(settings: Settings) -> None:
     try:
         with _hold_port(settings) as port:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry, folder)
+            registry.register(WorkersMetrics(Path(folder)))
             host = settings.metrics_host or settings.host
             try:
                 ops = OpsServer(
@@ -72,6 +74,29 @@ def run_workers(settings: Settings) -> None:
                 ops.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class WorkersMetrics(Collector):
+    """The metrics that all workers wrote into a folder, as one.
+
+    As prometheus_client's own collector, but for files that are still empty. A worker that starts makes a file before
+    it gives it a size; met in between, or left so by a worker that was killed then, it would fail every look at the
+    metrics (prometheus/client_python#1199), and readiness is one of them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """Read them all."""
+        return MultiProcessCollector.merge([str(file) for file in self._folder.glob("*.db") if _has_content(file)])
+
+
+def _has_content(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # of a worker that has just been buried
+        return False
 
 
 @contextlib.contextmanager
