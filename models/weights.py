@@ -1,7 +1,8 @@
 """Trained weights on disk: names, saving, loading.
 
-A file `weights/<model>_x<scale>_<profile>.safetensors` holds the training form, so that training can go on from it;
-its header says what it is. The model card beside it, `.md`, says how it was made and how good it is.
+A file `weights/<model>_x<scale>_<profile>.safetensors` holds the training form, so that training can go on from it, in
+float16 where that costs no quality; its header says what it is. The model card beside it, `.md`, says how it was made
+and how good it is.
 """
 
 from __future__ import annotations
@@ -43,11 +44,23 @@ def weights_path(spec: ModelSpec, scale: int, profile: Profile, folder: Path = W
     return folder / f"{variant_name(spec.name, scale, profile)}.safetensors"
 
 
-def save(network: nn.Module, path: Path, facts: Mapping[str, str] | None = None) -> None:
-    """Write the training form's weights to `path`, replacing the file in one step; its header holds `facts`."""
+def save(
+    network: nn.Module, path: Path, facts: Mapping[str, str] | None = None, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write the training form's weights to `path`, replacing the file in one step.
+
+    Args:
+        network: as `load` is to return it.
+        path: a weights file.
+        facts: for the file's header.
+        dtype: of the stored numbers, float32 or float16; integers stay what they are.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+        for name, tensor in network.state_dict().items()
+    }
     save_file(tensors, partial, dict(facts or {}))
     partial.replace(path)
 
@@ -66,7 +79,7 @@ def facts(path: Path) -> dict[str, str]:
 
 
 def load(spec: ModelSpec, scale: int, profile: Profile, folder: Path = WEIGHTS_DIR) -> nn.Module:
-    """The trained network in its training form, in eval mode; a method without anything to learn needs no file.
+    """The trained network in its training form, in eval mode and float32; a method that learns nothing needs no file.
 
     Raises:
         UnsupportedScaleError: the method has no such scale.

@@ -24,13 +24,14 @@ _USE = {
 }
 
 
-def training_facts(settings: Settings, seconds: float, patches: int) -> dict[str, str]:
+def training_facts(settings: Settings, seconds: float, patches: int, stored_as: str) -> dict[str, str]:
     """What a weights file keeps of its training, for the card."""
     return {
         "settings": json.dumps(asdict(settings)),
         "seconds": f"{seconds:.0f}",
         "patches": str(patches),
         "machine": _machine(),
+        "stored_as": stored_as,
     }
 
 
@@ -114,6 +115,7 @@ def write_card(
         f"- Command: `{command}`",
         f"- Training time: {float(made['seconds']) / 60:.0f} minutes on {made['machine']}",
         f"- HR patches: {made['patches']}",
+        f"- Stored as {made.get('stored_as', 'float32')}",
         f"- SHA-256: `{digest(weights)}`",
         "",
         "## Intended use and limits",

@@ -40,10 +40,10 @@ from training.pack import pack
 from training.packages import DataError
 from training.patches import Batches, NoPatchesError, list_images, load_patches
 from training.pruning import prune
-from training.quality import ImageQuality, evaluate, summary
+from training.quality import ImageQuality, evaluate, lost_in_half, summary
 from training.render import render
 from training.settings import Settings, recipe_for
-from training.trainer import CheckpointError, Trained, Trainer
+from training.trainer import WATCHED_PIXELS, CheckpointError, Trained, Trainer
 from training.zoo import Job, train_all
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
@@ -52,6 +52,8 @@ console = Console()
 
 _PRUNED_SHARE = 1 / 3
 """Of a run's time or steps that goes to the network that is to be pruned."""
+_LOST_AT_MOST = 0.001
+"""In dB, if weights are stored as float16."""
 _WATCHED = 10
 """Pictures that a run is watched by, at least, if there are so many."""
 
@@ -193,9 +195,30 @@ def train(
     settings, trained = fit(spec, settings, start, seconds)
     path = weights_path(spec, scale, chosen, weights)
     whole = replace(settings, steps=steps_before + settings.steps)
-    save(trained.network, path, training_facts(whole, spent + trained.seconds, len(patches)))
-    console.print(f"weights: {path}")
+    dtype, reason = _stored_as(spec, scale, chosen, trained.network, _some(list_images(validation)))
+    save(trained.network, path, training_facts(whole, spent + trained.seconds, len(patches), reason), dtype)
+    console.print(f"weights: {path}, {reason}")
     _card(spec, scale, chosen, path, test)
+
+
+def _stored_as(
+    spec: ModelSpec, scale: int, profile: Profile, network: nn.Module, pictures: list[Path]
+) -> tuple[torch.dtype, str]:
+    """What trained weights are to be stored as, and why."""
+    if not pictures:
+        return torch.float32, "float32: there were no validation pictures to try float16 on"
+    lost = lost_in_half(
+        network,
+        pictures,
+        scale,
+        input_range=spec.input_range,
+        jpeg_quality=PROTOCOL_JPEG[profile],
+        most_pixels=WATCHED_PIXELS,
+    )
+    # Not a number is not enough either.
+    if lost < _LOST_AT_MOST:
+        return torch.float16, f"float16: it costs {max(0.0, lost):.4f} dB on the validation pictures"
+    return torch.float32, f"float32: float16 would cost {lost:.4f} dB on the validation pictures"
 
 
 def _card(spec: ModelSpec, scale: int, profile: Profile, weights: Path, test: Path) -> None:

@@ -22,6 +22,9 @@ from training.quality import evaluate, summary
 from training.settings import Settings
 from training.start import solve_last_convolution
 
+WATCHED_PIXELS = 1_000_000
+"""Of each validation picture, about: enough to watch a run by."""
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be resumed with these settings."""
@@ -151,7 +154,7 @@ class Trainer:
                         self._scale,
                         jpeg_quality=PROTOCOL_JPEG[self._profile],
                         input_range=self._input_range,
-                        most_pixels=1_000_000,
+                        most_pixels=WATCHED_PIXELS,
                     )
                     note = f"step {state.step}, {state.seconds:.0f} s: {summary(results)}" if results else ""
                     progress.console.print(note)

@@ -22,6 +22,19 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, network.state_dict()[name])
 
 
+def test_half_as_many_bytes_are_loaded_as_float32(tmp_path: Path) -> None:
+    spec = get("bicubic_plus_plus")
+    network = spec.build(3)
+    path = weights_path(spec, 3, "clean", tmp_path)
+    save(network, path)
+    whole = path.stat().st_size
+    save(network, path, dtype=torch.float16)
+    assert path.stat().st_size < 0.55 * whole
+    for name, tensor in load(spec, 3, "clean", tmp_path).state_dict().items():
+        assert tensor.dtype == torch.float32
+        torch.testing.assert_close(tensor, network.state_dict()[name].half().float(), rtol=0, atol=0)
+
+
 def test_missing_weights_say_how_to_train_them(tmp_path: Path) -> None:
     with pytest.raises(
         WeightsError, match=r"train them with 'python -m training --model runet --scale 2 --profile compressed'"

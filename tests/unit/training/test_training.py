@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import load_file as load_tensors
 from torch import nn
 
 from models.bicubic_plus_plus import BicubicPlusPlus
@@ -30,7 +31,7 @@ from training.optimiser import Optimiser
 from training.pack import pack
 from training.patches import Batches, NoPatchesError, list_images, load_patches, open_rgb, open_true_rgb
 from training.pruning import prune
-from training.quality import evaluate
+from training.quality import evaluate, lost_in_half
 from training.settings import Settings
 from training.start import assign, solve_last_convolution
 from training.trainer import CheckpointError, Trainer
@@ -454,6 +455,7 @@ def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_
     card = path.with_suffix(".md").read_text()
     assert "python -m training --model qqcoin --scale 2 --profile compressed --steps " in card
     assert " --batch-size 2 --loss l1`" in card
+    assert "- Stored as float32: there were no validation pictures to try float16 on" in card
     assert card.index("Frames: JPEG 90.") < card.index("Frames: clean.")
     assert card.count("| **mean** | all |") == 2
     path.with_suffix(".md").unlink()
@@ -467,10 +469,33 @@ def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_
     assert f"training: no weights of qqcoin for profile 'clean' in {tmp_path}" in refused.stderr.decode()
 
 
+def test_float16_is_stored_where_the_pictures_lose_nothing(pictures: Path, tmp_path: Path) -> None:
+    network = get("runet").build(2)
+    images = list_images(pictures)
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            tensor.copy_(tensor.half())
+        assert lost_in_half(network, images, 2) == 0.0
+        next(network.parameters())[0] = 1e6
+    lost = lost_in_half(network, images, 2)
+    assert not lost < 0.001  # or not a number
+
+    folders = {"images": pictures, "validation": pictures, "test": tmp_path / "none", "runs": tmp_path}
+    options = [f"--{name}={path}" for name, path in {**folders, "weights": tmp_path}.items()]
+    command = [sys.executable, "-m", "training", *options, "--model=bicubic_plus_plus", "--scale=3", "--steps=2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    path = weights_path(get("bicubic_plus_plus"), 3, "compressed", tmp_path)
+    told = facts(path)["stored_as"]
+    assert f"- Stored as {told}" in path.with_suffix(".md").read_text()
+    dtypes = {f"{tensor.dtype}".removeprefix("torch.") for tensor in load_tensors(path).values()}
+    assert dtypes == {told.split(":")[0]}
+
+
 def test_a_card_takes_what_was_measured_of_these_weights_and_no_others(pictures: Path, tmp_path: Path) -> None:
     spec = get("qqcoin")
     path = weights_path(spec, 2, "compressed", tmp_path)
-    save(spec.build(2), path, training_facts(SETTINGS, 1, 1))
+    save(spec.build(2), path, training_facts(SETTINGS, 1, 1, "float32"))
     command = [sys.executable, "-m", "benchmark", "quality", "--model=qqcoin", "--json"]
     command += [f"--weights={tmp_path}", f"--images={pictures}"]
     report = tmp_path / "quality.json"
@@ -481,7 +506,7 @@ def test_a_card_takes_what_was_measured_of_these_weights_and_no_others(pictures:
         reparameterise(load_file(spec, 2, path)), list_images(pictures), 2, input_range=255.0, jpeg_quality=90
     )
     assert measured == {"JPEG 90": truly}
-    save(spec.build(2), path, training_facts(SETTINGS, 2, 1))
+    save(spec.build(2), path, training_facts(SETTINGS, 2, 1, "float32"))
     with pytest.raises(WeightsError, match=r"has nothing of qqcoin_x2_compressed\.safetensors as it is now"):
         measured_before(report, spec, 2, "compressed", path)
     report.write_text("[")
