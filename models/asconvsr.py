@@ -9,17 +9,22 @@ Interpretation:
   basis of twice the channels; the rest fits global average pooling, a hidden layer and one linear head per convolution,
   whose coefficients are used as they are.
 - The printed MACs leave the assembled convolutions out, because the organisers' counter sees modules only.
-- No activation stands between the assembled convolutions, as none is mentioned.
+- A ReLU follows each assembled convolution. None is mentioned, but without any the network is a linear filter of each
+  frame, which cannot gain the printed 1.10 dB; here it stayed at 0.06 dB, however long it was trained. Three ReLUs
+  bring the counted MACs nearer to the printed ones, too.
+- Twelve channels start with the unshuffled frame (`_carry_pixels`); the report's team trained for three million steps.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from models.blocks.conv import AssembledConv, conv3
+from models.blocks.rep import bias_of
 from models.blocks.resample import crop, pad_to_multiple, repeat_pixels
 from models.recipe import two_stages
 from models.spec import ModelSpec, Reported
@@ -67,14 +72,30 @@ class AsConvSR(nn.Module):
         self.head = conv3(12, channels)
         self.control = Control(channels, config.hidden, basis, convs=3)
         self.assembled = nn.ModuleList(AssembledConv(channels, basis) for _ in range(3))
+        self.activation = nn.ReLU()
         self.tail = conv3(channels, 3 * (2 * scale) ** 2)
+        self._carry_pixels()
+
+    @torch.no_grad()
+    def _carry_pixels(self) -> None:
+        """Start with twelve channels that carry the unshuffled frame to the tail: a ReLU leaves pixels as they are."""
+        nn.init.dirac_(self.head.weight[:12])
+        nn.init.zeros_(bias_of(self.head)[:12])
+        for conv, head in zip(self.assembled, self.control.heads, strict=True):
+            assert isinstance(conv, AssembledConv)
+            assert isinstance(head, nn.Linear)
+            nn.init.dirac_(conv.basis[0, :12])
+            weight, bias = (tensor.unflatten(0, self.control.shape) for tensor in (head.weight, head.bias))
+            weight[:12] = 0.0
+            bias[:12] = 0.0
+            bias[:12, 0] = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale x."""
         height, width = x.shape[-2:]
         features = self.head(F.pixel_unshuffle(pad_to_multiple(x, 2), 2))
         for conv, coefficients in zip(self.assembled, self.control(features), strict=True):
-            features = conv(features, coefficients)
+            features = self.activation(conv(features, coefficients))
         residual = crop(F.pixel_shuffle(self.tail(features), 2), height, width)
         return F.pixel_shuffle(residual + repeat_pixels(x, self.scale), self.scale)
 
@@ -92,6 +113,6 @@ SPEC = ModelSpec(
         2: Reported(2.3523, 9.062, 35.02, 37.74, 0.8957, 3.190, 24.13, note=_NOTE),
         3: Reported(17.797, 16.1252, 32.65, 35.10, 0.8455, 3.640, 26.68, note=_NOTE),
     },
-    recipe=two_stages("charbonnier", "charbonnier", learning_rate=2e-4),
+    recipe=two_stages("charbonnier", "charbonnier", learning_rate=5e-4),
     batchable=False,
 )
