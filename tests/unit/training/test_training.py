@@ -312,6 +312,25 @@ def test_the_last_convolution_is_solved(spec: ModelSpec, pictures: Path) -> None
             assert error(network, batches, spec.input_range) < (0.95 if spec.name == "runet" else 0.5) * before
 
 
+@pytest.mark.parametrize(("name", "last"), [("asconvsr", "tail"), ("qqcoin", "body.2"), ("rt4ksr", "tail.2")])
+def test_the_last_convolution_is_given_the_frame(name: str, last: str) -> None:
+    """From the features that random weights make, a linear map brings the pixels back."""
+    torch.manual_seed(0)
+    network = get(name).build(2)
+    seen: list[torch.Tensor] = []
+    network.get_submodule(last).register_forward_hook(lambda layer, inputs, output: seen.append(inputs[0]))
+    frame = nn.functional.interpolate(torch.rand(4, 3, 12, 12), scale_factor=4)
+    with torch.no_grad():
+        network(frame * get(name).input_range)
+    side = frame.shape[-1] // seen[0].shape[-1]
+    pixels, features = (
+        x.permute(0, 2, 3, 1).flatten(0, 2).double() for x in (nn.functional.pixel_unshuffle(frame, side), seen[0])
+    )
+    features = nn.functional.pad(features, (0, 1), value=1.0)
+    found = features @ torch.linalg.lstsq(features, pixels, driver="gelsd").solution
+    assert (found - pixels).square().mean().sqrt() < 0.05
+
+
 def error(network: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]], input_range: float) -> float:
     with torch.no_grad():
         outputs = [network.train()(lr * input_range) / input_range for lr, _ in batches]
