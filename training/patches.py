@@ -37,6 +37,7 @@ _SMOOTH_SHARE = 0.15
 _MADE_SHARE = 0.1
 _LEAST_CONTRAST = 1 / 8
 _MOST_ENLARGED = 3.0
+_BLOCKS = (3, 24)  # side of a drawn pixel, in HR pixels
 _ENLARGING = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 _VERSION = 3  # of the rules by which patches are cut: another one, and they are cut again
 
@@ -145,6 +146,16 @@ def _enlarge(patch: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
     return np.asarray(small.resize((side, side), _ENLARGING[rng.integers(len(_ENLARGING))]))
 
 
+def _pixelate(patch: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The patch as drawn pixels: blocks of one colour, of some size, beginning anywhere."""
+    side = len(patch)
+    block = int(rng.integers(_BLOCKS[0], _BLOCKS[1] + 1))
+    few = -(-side // block) + 1
+    small = patch[:: side // few, :: side // few][:few, :few]
+    top, left = rng.integers(0, block, 2)
+    return small.repeat(block, 0).repeat(block, 1)[top : top + side, left : left + side]
+
+
 def _soften(patch: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """The patch with less contrast, as wide a range of it small as large."""
     mean = patch.mean((0, 1), dtype=np.float32)
@@ -178,6 +189,8 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         chosen = _colour_field(side, rng) if rng.random() < _MADE_SHARE else self._patches[index]
         if rng.random() < self._settings.enlarged_share:
             chosen = _enlarge(chosen, rng)
+        if rng.random() < self._settings.pixelated_share:
+            chosen = _pixelate(chosen, rng)
         if rng.random() < self._settings.soft_share:
             chosen = _soften(chosen, rng)
         hr = np.rot90(chosen, rng.integers(4))

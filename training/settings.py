@@ -42,6 +42,8 @@ class Settings:
     """The exponential moving average of the weights is what is validated and shipped."""
     enlarged_share: float = 0.5
     """Of the patches that are a part of one, enlarged: most of a 4K frame is less sharp than a 4K camera could be."""
+    pixelated_share: float = 0.04
+    """Of the patches that become drawn pixels, blocks of one colour: the pictures to train on have none, games do."""
     soft_share: float = 0.4
     """Of the patches whose contrast is lowered, by up to eight times: most of a 4K frame has less than they have."""
     degradation: Degradation = field(default_factory=Degradation)

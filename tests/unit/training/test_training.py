@@ -37,7 +37,14 @@ from training.start import assign, solve_last_convolution
 from training.trainer import CheckpointError, Trainer
 
 SETTINGS = Settings(
-    steps=40, batch_size=4, hr_patch=48, warmup_steps=5, clip_gradient_norm=1.0, enlarged_share=0.0, soft_share=0.0
+    steps=40,
+    batch_size=4,
+    hr_patch=48,
+    warmup_steps=5,
+    clip_gradient_norm=1.0,
+    enlarged_share=0.0,
+    pixelated_share=0.0,
+    soft_share=0.0,
 )
 
 
@@ -206,6 +213,15 @@ def test_an_enlarged_patch_has_less_detail(pictures: Path) -> None:
     assert enlarged.shape == sharp.shape
     assert detail(enlarged) < 0.8 * detail(sharp)
     assert enlarged.mean() == pytest.approx(float(sharp.mean()), abs=0.1)
+
+
+def test_drawn_pixels_are_blocks_of_one_colour(pictures: Path) -> None:
+    patches = load_patches(pictures, 48)
+    for hr in Batches(patches, 2, replace(SETTINGS, pixelated_share=1.0))[0][1]:
+        changes = {axis: (hr.diff(dim=axis) != 0).any(dim=0).any(dim=2 - axis).nonzero().flatten() for axis in (1, 2)}
+        for edges in changes.values():
+            assert len(edges) >= 1
+            assert len(edges.diff().unique()) <= 1, "all blocks of a patch have one size"
 
 
 def test_kernels_go_by_muon_and_the_rest_by_adam() -> None:
