@@ -10,8 +10,8 @@ Interpretation:
   whose coefficients are used as they are.
 - The printed MACs leave the assembled convolutions out, because the organisers' counter sees modules only.
 - A ReLU follows each assembled convolution. None is mentioned, but without any the network is a linear filter of each
-  frame, which cannot gain the printed 1.10 dB; here it stayed at 0.06 dB, however long it was trained. Three ReLUs
-  bring the counted MACs nearer to the printed ones, too.
+  frame, which cannot gain the printed 1.10 dB; here it had stopped at 0.06 dB (docs/decisions.md). Three ReLUs bring
+  the counted MACs nearer to the printed ones, too.
 - Twelve channels start with the unshuffled frame (`_carry_pixels`); the report's team trained for three million steps.
 """
 
