@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -207,14 +208,15 @@ def _stored_as(
     """What trained weights are to be stored as, and why."""
     if not pictures:
         return torch.float32, "float32: there were no validation pictures to try float16 on"
-    lost = lost_in_half(
-        network,
-        pictures,
-        scale,
+    measure = partial(
+        evaluate,
+        images=pictures,
+        scale=scale,
         input_range=spec.input_range,
         jpeg_quality=PROTOCOL_JPEG[profile],
         most_pixels=WATCHED_PIXELS,
     )
+    lost = lost_in_half(network, measure)
     # Not a number is not enough either.
     if lost < _LOST_AT_MOST:
         return torch.float16, f"float16: it costs {max(0.0, lost):.4f} dB on the validation pictures"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -96,28 +96,17 @@ def evaluate(
     return results
 
 
-def lost_in_half(
-    network: nn.Module,
-    images: Sequence[Path],
-    scale: int,
-    *,
-    input_range: float = 1.0,
-    jpeg_quality: int | None = None,
-    most_pixels: int = 0,
-) -> float:
-    """Mean PSNR over RGB that the pictures lose, in dB, if the weights are rounded to float16; arguments as `evaluate`.
+def lost_in_half(network: nn.Module, measure: Callable[[nn.Module], list[ImageQuality]]) -> float:
+    """Mean PSNR over RGB that the pictures lose, in dB, if the network's weights are rounded to float16.
 
-    Not a number if a weight is too large for it.
+    Not a number if a weight is too large for it. `measure` is `evaluate` with its other arguments.
     """
     rounded = copy.deepcopy(network)
     for tensor in rounded.state_dict().values():
         if tensor.is_floating_point():
             tensor.copy_(tensor.half())
-    whole, half = (
-        evaluate(each, images, scale, input_range=input_range, jpeg_quality=jpeg_quality, most_pixels=most_pixels)
-        for each in (network, rounded)
-    )
-    return mean(before.network - after.network for before, after in zip(whole, half, strict=True))
+    pairs = zip(measure(network), measure(rounded), strict=True)
+    return mean(before.network - after.network for before, after in pairs)
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -506,13 +507,13 @@ def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_
 
 def test_float16_is_stored_where_the_pictures_lose_nothing(pictures: Path, tmp_path: Path) -> None:
     network = get("runet").build(2)
-    images = list_images(pictures)
+    measure = partial(evaluate, images=list_images(pictures), scale=2)
     with torch.no_grad():
         for tensor in network.state_dict().values():
             tensor.copy_(tensor.half())
-        assert lost_in_half(network, images, 2) == 0.0
+        assert lost_in_half(network, measure) == 0.0
         next(network.parameters())[0] = 1e6
-    lost = lost_in_half(network, images, 2)
+    lost = lost_in_half(network, measure)
     assert not lost < 0.001  # or not a number
 
     folders = {"images": pictures, "validation": pictures, "test": tmp_path / "none", "runs": tmp_path}
