@@ -39,7 +39,8 @@ from training.degradation import PROTOCOL_JPEG, TRAINING
 from training.losses import LOSSES
 from training.pack import pack
 from training.packages import DataError
-from training.patches import Batches, NoPatchesError, list_images, load_patches
+from training.patches import Batches, NoPatchesError, load_patches
+from training.pictures import list_images
 from training.pruning import prune
 from training.quality import ImageQuality, evaluate, lost_in_half, summary
 from training.render import render

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
 from training.packages import unpack
-from training.patches import list_images
+from training.pictures import list_images
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -41,13 +41,16 @@ class Package:
 
 PACKAGES = (
     Package("plasma-workspace-wallpapers", "train", "photographs and drawn wallpapers", "photographs", 1000),
+    Package("endless-sky-high-dpi", "train", "photographs of landscapes and cities, 1440x720", "photographs", 1000),
+    Package("mate-screensaver-common", "train", "photographs taken in space", "photographs", 1000),
+    Package("libjs-jquery-backstretch", "train", "photographs", "photographs", 1000),
     Package("mate-backgrounds", "train", "photographs and abstract wallpapers", "photographs", 1000),
     Package("supertuxkart-data", "train", "game textures, skies and screenshots", "art"),
     Package("endless-sky-data", "train", "landscape photographs and rendered ships", "photographs"),
     Package("redeclipse-data", "train", "game textures and map screenshots", "art"),
     Package("wesnoth-1.16-data", "train", "painted portraits, story pictures and maps", "art", 400),
     Package("torcs-data", "train", "car and track textures, screenshots", "art"),
-    Package("opencv-doc", "train", "photographs of the OpenCV samples", "photographs"),
+    Package("opencv-doc", "train", "photographs and drawings of the OpenCV samples", "pictures"),
     Package("openclipart-png", "train", "drawn clip art with hard edges", "art", 400),
     Package("lomiri-wallpapers-16.04", "validation", "photographs", "photographs", 1300),
     Package("lxqt-themes", "validation", "photographs of 3000x1993", "photographs", 2500),
@@ -88,23 +91,39 @@ def fetch(folder: Path, packages: tuple[Package, ...] = PACKAGES) -> None:
             unpacked = unpack([package.name], Path(scratch) / "unpacked")
             partial = Path(scratch) / "pictures"
             partial.mkdir()
-            for name, write in _pictures(unpacked, package.least_width):
+            for name, write in pictures_of(unpacked, package.least_width):
                 write(partial / name)
             partial.rename(target)
 
 
-def _pictures(folder: Path, least_width: int) -> Iterator[tuple[str, Callable[[Path], object]]]:
+def pictures_of(folder: Path, least_width: int) -> Iterator[tuple[str, Callable[[Path], object]]]:
     """Each wanted picture below `folder` as a file name and a function that writes it there."""
-    for path in list_images(folder):
-        if _NOT_PICTURES.search(path.name) or path.is_symlink() or _width(path) < least_width:
-            continue
-        yield "-".join(path.relative_to(folder).parts[-3:]), lambda to, path=path: shutil.copyfile(path, to)
+    wanted = [
+        path
+        for path in list_images(folder)
+        if not (_NOT_PICTURES.search(path.name) or path.is_symlink() or _width(path) < least_width)
+    ]
+    for name, path in _named(wanted, folder):
+        yield name, lambda to, path=path: shutil.copyfile(path, to)
     # Enlightenment's .edj files hold every picture at a dozen sizes, as plain JPEG streams.
     for path in sorted(folder.rglob("*.edj")):
         for data in _embedded_jpegs(path.read_bytes()):
             if least_width <= _width(io.BytesIO(data)) <= 3840:
                 yield f"{path.stem}.jpg", lambda to, data=data: to.write_bytes(data)
                 break
+
+
+def _named(paths: list[Path], folder: Path) -> list[tuple[str, Path]]:
+    """Each path with a name of its own: its last three parts, or as many more as it takes for all names to differ."""
+    parts = [path.relative_to(folder).parts for path in paths]
+    deepest = max(map(len, parts), default=0)
+    for depth in range(3, deepest + 1):
+        names = ["-".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            break
+    else:
+        names = ["-".join(part) for part in parts]
+    return list(zip(names, paths, strict=True))
 
 
 def _embedded_jpegs(data: bytes) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,26 @@ _BATCH = 256
 _SUFFIX = ".patches"
 
 
+@dataclass(frozen=True)
+class Patches:
+    """HR patches to train on."""
+
+    pixels: NDArray[np.uint8]
+    """RGB, (N, side, side, 3)."""
+    photograph: NDArray[np.bool_]
+    """Which of them are of photographs, (N,)."""
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
 def is_pack(path: Path) -> bool:
     """Whether `path` is a file of packed patches."""
     return path.suffix == _SUFFIX and path.is_file()
 
 
-def pack(patches: NDArray[np.uint8], path: Path, megabytes: float, *, seed: int = 0) -> int:
-    """Write as many patches (N, side, side, 3), drawn at random, as fit; returns their number.
+def pack(patches: Patches, path: Path, megabytes: float, *, seed: int = 0) -> int:
+    """Write as many patches, drawn at random, as fit; returns their number. Photographs come first, as they are rare.
 
     Raises:
         ValueError: the path has another suffix than .patches.
@@ -35,11 +49,12 @@ def pack(patches: NDArray[np.uint8], path: Path, megabytes: float, *, seed: int 
     if path.suffix != _SUFFIX:
         raise ValueError(f"{path}: a file of packed patches ends in {_SUFFIX}")
     order = np.random.default_rng(seed).permutation(len(patches))
+    order = order[np.argsort(~patches.photograph[order], kind="stable")]
     pictures: list[bytes] = []
     size = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in track(range(0, len(order), _BATCH), "packing"):
-            for picture in pool.map(_encode, (patches[i] for i in order[start : start + _BATCH])):
+            for picture in pool.map(_encode, (patches.pixels[i] for i in order[start : start + _BATCH])):
                 if size + len(picture) > megabytes * 2**20:
                     break
                 pictures.append(picture)
@@ -50,17 +65,22 @@ def pack(patches: NDArray[np.uint8], path: Path, megabytes: float, *, seed: int 
     ends = np.cumsum([len(picture) for picture in pictures])
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        np.savez(file, ends=ends, pictures=np.frombuffer(b"".join(pictures), np.uint8))
+        np.savez(
+            file,
+            ends=ends,
+            pictures=np.frombuffer(b"".join(pictures), np.uint8),
+            photograph=patches.photograph[order[: len(pictures)]],
+        )
     return len(pictures)
 
 
-def read_pack(path: Path) -> NDArray[np.uint8]:
-    """The patches of a file, (N, side, side, 3)."""
+def read_pack(path: Path) -> Patches:
+    """The patches of a file."""
     with np.load(path) as stored:
-        ends, stream = stored["ends"], stored["pictures"]
+        ends, stream, photograph = stored["ends"], stored["pictures"], stored["photograph"]
     pictures = np.split(stream, ends[:-1])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.stack(list(pool.map(_decode, pictures)))
+        return Patches(np.stack(list(pool.map(_decode, pictures))), photograph)
 
 
 def _encode(patch: NDArray[np.uint8]) -> bytes:

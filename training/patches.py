@@ -3,7 +3,7 @@
 Smooth patches teach little and noise teaches the wrong thing, so a patch is kept with a probability that grows with
 what bicubic loses on it, and not at all outside a band. But skies and walls are most of most pictures, and a network
 that has hardly seen one draws it worse than bicubic: a share of the smooth patches is kept, and some are made, in every
-colour there is.
+colour there is. Photographs are drawn more often than their part of the patches: packages have few, users have many.
 """
 
 from __future__ import annotations
@@ -19,18 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from training.data import category_of
 from training.degradation import degrade
-from training.pack import is_pack, read_pack
+from training.pack import Patches, is_pack, read_pack
+from training.pictures import list_images, open_true_rgb
 from training.settings import Settings
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-_LONGEST_SIDE = 3840  # larger photographs are reduced to 4K, which also removes their JPEG noise
-_HALF_CHROMA = (1, 2)  # what Pillow calls 4:2:2 and 4:2:0
 _LOSS_BAND = (0.002, 900.0)  # mean squared error of bicubic x2, in squared grey levels
 _LOSS_FULL_WEIGHT = 60.0
 _SMOOTH_SHARE = 0.15
@@ -39,44 +37,11 @@ _LEAST_CONTRAST = 1 / 8
 _MOST_ENLARGED = 3.0
 _BLOCKS = (3, 24)  # side of a drawn pixel, in HR pixels
 _ENLARGING = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
-_VERSION = 3  # of the rules by which patches are cut: another one, and they are cut again
+_VERSION = 4  # of the rules by which patches are cut: another one, and they are cut again
 
 
 class NoPatchesError(RuntimeError):
     """A folder of pictures holds nothing to train on."""
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The pictures below `folder`, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-
-
-def open_rgb(path: Path) -> NDArray[np.uint8]:
-    """The picture at `path` as RGB (H, W, 3), reduced to 4K if it is larger; transparency is laid over white."""
-    with Image.open(path) as opened:
-        image = opened.convert("RGBA") if "A" in opened.getbands() or "transparency" in opened.info else opened
-        if image.mode == "RGBA":
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = image.convert("RGB")
-    shrink = _LONGEST_SIDE / max(image.size)
-    if shrink < 1:
-        image = image.resize((round(image.width * shrink), round(image.height * shrink)), Image.Resampling.LANCZOS)
-    return np.asarray(image)
-
-
-def open_true_rgb(path: Path) -> NDArray[np.uint8]:
-    """As `open_rgb`, but a JPEG whose chroma is stored at half the size is reduced to that size.
-
-    At full size it would teach that colours have no detail. A frame of 4:2:0 loses 1 to 2 dB of its PSNR over RGB by
-    its colours alone, and a network can win that back only if its training pictures have them.
-    """
-    with Image.open(path) as image:
-        subsampled = isinstance(image, JpegImageFile) and get_sampling(image) in _HALF_CHROMA
-    picture = open_rgb(path)
-    if not subsampled:
-        return picture
-    half = (picture.shape[1] // 2, picture.shape[0] // 2)
-    return np.asarray(Image.fromarray(picture).resize(half, Image.Resampling.LANCZOS))
 
 
 def _cut(path: Path, side: int, most: int, seed: int) -> list[NDArray[np.uint8]]:
@@ -100,8 +65,8 @@ def _cut(path: Path, side: int, most: int, seed: int) -> list[NDArray[np.uint8]]
     return kept[:most]
 
 
-def load_patches(folder: Path, side: int, *, most_per_image: int = 400, seed: int = 0) -> NDArray[np.uint8]:
-    """Patches (N, side, side, 3) from the pictures below `folder`, memory-mapped, or from a file of packed ones.
+def load_patches(folder: Path, side: int, *, most_per_image: int = 400, seed: int = 0) -> Patches:
+    """Patches of this side from the pictures below `folder`, memory-mapped, or from a file of packed ones.
 
     They are cut on the first call and kept in `folder/.patches`, under a name that changes with the pictures.
 
@@ -120,14 +85,20 @@ def load_patches(folder: Path, side: int, *, most_per_image: int = 400, seed: in
         store.parent.mkdir(exist_ok=True)
         with ProcessPoolExecutor(os.cpu_count()) as pool:
             jobs = [pool.submit(_cut, path, side, most_per_image, seed) for path in images]
-            patches = [patch for job in track(jobs, f"cutting {side}-pixel patches") for patch in job.result()]
-        if not patches:
+            of_each = [job.result() for job in track(jobs, f"cutting {side}-pixel patches")]
+        count = sum(map(len, of_each))
+        if not count:
             raise NoPatchesError(f"the {len(images)} pictures in {folder} are too small or too flat to train on")
+        stored = np.empty(count, [("photograph", np.bool_), ("pixels", np.uint8, (side, side, 3))])
+        photograph = [category_of(path) == "photographs" for path in images]
+        stored["photograph"] = np.repeat(photograph, [len(cut) for cut in of_each])
+        np.stack([patch for cut in of_each for patch in cut], out=stored["pixels"])
         partial = store.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.save(file, np.stack(patches))
+            np.save(file, stored)
         partial.replace(store)
-    return np.load(store, mmap_mode="r")
+    stored = np.load(store, mmap_mode="r")
+    return Patches(stored["pixels"], np.array(stored["photograph"]))
 
 
 def _colour_field(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -169,8 +140,10 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
     An item is (LR, HR): float RGB in [0, 1], (N, 3, h, w) and (N, 3, scale*h, scale*w), flipped and rotated at random.
     """
 
-    def __init__(self, patches: NDArray[np.uint8], scale: int, settings: Settings) -> None:
-        self._patches = patches
+    def __init__(self, patches: Patches, scale: int, settings: Settings) -> None:
+        self._pixels = patches.pixels
+        self._photographs = np.flatnonzero(patches.photograph)
+        self._others = np.flatnonzero(~patches.photograph)
         self._scale = scale
         self._settings = settings
 
@@ -180,13 +153,20 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         settings = self._settings
         rng = np.random.default_rng([settings.seed, step])
-        pairs = [self._pair(int(index), rng) for index in rng.integers(len(self._patches), size=settings.batch_size)]
+        pairs = [self._pair(self._drawn(rng), rng) for _ in range(settings.batch_size)]
         lr, hr = (torch.from_numpy(np.stack(side)).permute(0, 3, 1, 2) for side in zip(*pairs, strict=True))
         return lr.float().div_(255), hr.float().div_(255)
 
-    def _pair(self, index: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        side = self._patches.shape[1]
-        chosen = _colour_field(side, rng) if rng.random() < _MADE_SHARE else self._patches[index]
+    def _drawn(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Some patch, a photograph's as often as the settings say, if there are both kinds."""
+        wanted, other = self._photographs, self._others
+        if rng.random() >= self._settings.photograph_share:
+            wanted, other = other, wanted
+        return self._pixels[rng.choice(wanted if len(wanted) else other)]
+
+    def _pair(self, patch: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        side = len(patch)
+        chosen = _colour_field(side, rng) if rng.random() < _MADE_SHARE else patch
         if rng.random() < self._settings.enlarged_share:
             chosen = _enlarge(chosen, rng)
         if rng.random() < self._settings.pixelated_share:

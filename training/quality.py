@@ -19,7 +19,7 @@ from models.blocks.resample import BicubicUpsample
 from training.data import category_of
 from training.degradation import crop_to_multiple, degrade
 from training.metrics import psnr
-from training.patches import open_rgb, open_true_rgb
+from training.pictures import open_rgb, open_true_rgb
 
 
 def upscale(network: nn.Module, lr: NDArray[np.uint8], input_range: float = 1.0) -> NDArray[np.uint8]:

@@ -44,7 +44,9 @@ class Settings:
     """Of the patches that are a part of one, enlarged: most of a 4K frame is less sharp than a 4K camera could be."""
     pixelated_share: float = 0.04
     """Of the patches that become drawn pixels, blocks of one colour: the pictures to train on have none, games do."""
-    soft_share: float = 0.4
+    photograph_share: float = 0.7
+    """Of the patches that are of photographs, where the pictures have them and others; docs/decisions.md says why."""
+    soft_share: float = 0.2
     """Of the patches whose contrast is lowered, by up to eight times: most of a 4K frame has less than they have."""
     degradation: Degradation = field(default_factory=Degradation)
     """What makes the LR patches."""

@@ -36,7 +36,7 @@ from models.weights import (
 )
 from training.data import category_of
 from training.degradation import PROTOCOL_JPEG
-from training.patches import list_images
+from training.pictures import list_images
 from training.quality import upscale
 
 _REPORTS = ROOT / "docs" / "benchmarks"

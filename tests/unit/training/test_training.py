@@ -25,12 +25,14 @@ from models.spec import ModelSpec
 from models.weights import WeightsError, facts, load_file, save, weights_path
 from training.card import measured_before, training_facts
 from training.comparison import side_by_side
+from training.data import pictures_of
 from training.degradation import TRAINING, Degradation, crop_to_multiple, degrade
 from training.losses import LOSSES
 from training.metrics import psnr, psnr_y, ssim
 from training.optimiser import Optimiser
-from training.pack import pack
-from training.patches import Batches, NoPatchesError, list_images, load_patches, open_rgb, open_true_rgb
+from training.pack import Patches, pack
+from training.patches import Batches, NoPatchesError, load_patches
+from training.pictures import list_images, open_rgb, open_true_rgb
 from training.pruning import prune
 from training.quality import evaluate, lost_in_half
 from training.settings import Settings
@@ -153,9 +155,9 @@ def test_patches_are_cut_once_and_flat_ones_are_left_out(pictures: Path) -> None
     Image.new("RGB", (480, 480), "grey").save(pictures / "flat.png")
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     patches = load_patches(pictures, 48)
-    assert patches.shape[1:] == (48, 48, 3)
+    assert patches.pixels.shape[1:] == (48, 48, 3)
     assert 0 < len(patches) <= 75  # 25 places in each of the three detailed pictures, none from the others
-    assert np.array_equal(patches, load_patches(pictures, 48))
+    assert np.array_equal(patches.pixels, load_patches(pictures, 48).pixels)
     assert len(list((pictures / ".patches").iterdir())) == 1
 
 
@@ -187,6 +189,45 @@ def test_a_batch_depends_on_seed_and_step_alone(pictures: Path) -> None:
     assert torch.equal(lr, again[0])
     assert not torch.equal(lr, Batches(patches, 2, SETTINGS)[8][0])
     assert not torch.equal(lr, Batches(patches, 2, replace(SETTINGS, seed=1))[7][0])
+
+
+def test_photographs_are_drawn_as_often_as_asked(tmp_path: Path) -> None:
+    for package, value in (("mate-backgrounds", 200), ("torcs-data", 50)):
+        (tmp_path / package).mkdir()
+        picture = detailed(0).astype(np.int16) - 128 + value
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(tmp_path / package / "picture.png")
+    patches = load_patches(tmp_path, 48)
+    assert 0 < patches.photograph.sum() < len(patches)
+    few = Patches(patches.pixels[-3:], patches.photograph[-3:])
+    assert not few.photograph.any()
+
+    def light(patches: Patches, share: float) -> float:
+        settings = replace(SETTINGS, photograph_share=share, batch_size=256)
+        return float((Batches(patches, 2, settings)[0][1].mean((1, 2, 3)) > 0.5).float().mean())
+
+    # One patch in ten is made of colour alone.
+    assert light(patches, 0) < 0.12
+    assert light(patches, 1) > 0.88
+    assert 0.6 < light(patches, 0.7) < 0.8
+    assert light(few, 0.7) < 0.12, "where there are none, the others are drawn"
+    pack(patches, tmp_path / "some.patches", megabytes=0.02)
+    packed = load_patches(tmp_path / "some.patches", 48)
+    assert len(packed) < len(patches)
+    assert packed.photograph[0], "a pack begins with the photographs"
+
+
+def test_pictures_of_one_name_are_all_kept(tmp_path: Path) -> None:
+    wallpapers = [f"usr/share/wallpapers/{name}/contents/images/1.png" for name in ("a", "b")]
+    package = tmp_path / "package"
+    for path in (*wallpapers, "usr/share/other/1.png"):
+        (package / path).parent.mkdir(parents=True)
+        Image.new("RGB", (32, 8)).save(package / path)
+    assert [name for name, _ in pictures_of(package, least_width=32)] == [
+        "usr-share-other-1.png",
+        "a-contents-images-1.png",
+        "b-contents-images-1.png",
+    ]
+    assert not list(pictures_of(package, least_width=33))
 
 
 def test_contrast_is_lowered_around_the_mean(pictures: Path) -> None:
@@ -270,7 +311,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(pictures: Path, tmp_path: Path) -
 
     whole = trainer("whole").run(batches, [], checkpoint_every=10, workers=0)
     with pytest.raises(StoppedError):
-        trainer("broken").run(Stopping(batches._patches, 2, SETTINGS), [], checkpoint_every=10, workers=0)  # pyright: ignore[reportPrivateUsage]
+        trainer("broken").run(Stopping(load_patches(pictures, 48), 2, SETTINGS), [], checkpoint_every=10, workers=0)
     resumed = trainer("broken").run(batches, [], checkpoint_every=10, workers=0)
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
@@ -469,9 +510,9 @@ def test_packed_patches_are_nearly_the_patches(pictures: Path, tmp_path: Path) -
     path = tmp_path / "some.patches"
     assert pack(patches, path, megabytes=10) == len(patches)
     unpacked = load_patches(path, 48)
-    assert unpacked.shape == patches.shape
+    assert unpacked.pixels.shape == patches.pixels.shape
     order = np.random.default_rng(0).permutation(len(patches))
-    assert min(psnr(own, patches[i]) for own, i in zip(unpacked, order, strict=True)) > 38
+    assert min(psnr(own, patches.pixels[i]) for own, i in zip(unpacked.pixels, order, strict=True)) > 38
     assert pack(patches, path, megabytes=0.02) < len(patches)
     assert path.stat().st_size < 0.03 * 2**20
     with pytest.raises(ValueError, match=r"ends in \.patches"):
