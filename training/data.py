@@ -17,7 +17,7 @@ from typing import Literal, get_args
 from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
-from training.packages import unpack
+from training.packages import PoolFile, unpack
 from training.pictures import list_images
 
 Split = Literal["train", "validation", "test"]
@@ -31,12 +31,17 @@ class Package:
     """A Debian package with pictures in it."""
 
     name: str
+    """And of the folder its pictures go to."""
     split: Split
     content: str
     category: Category
     """Of most of its pictures."""
     least_width: int = 256
     """Narrower pictures are left out: sprites and icons in training, anything below 4K in the test set."""
+    version: PoolFile | None = None
+    """For pictures that this machine's Debian does not have; None takes its own version of the package."""
+    without: str = "(?!)"
+    """A pattern of names that are left out, too: what is in the test set, or looks like it."""
 
 
 PACKAGES = (
@@ -54,6 +59,18 @@ PACKAGES = (
     Package("openclipart-png", "train", "drawn clip art with hard edges", "art", 400),
     Package("lomiri-wallpapers-16.04", "validation", "photographs", "photographs", 1300),
     Package("lxqt-themes", "validation", "photographs of 3000x1993", "photographs", 2500),
+    Package(
+        "ukui-wallpapers_20.04.4",
+        "validation",
+        "photographs of 3840x2160",
+        "photographs",
+        3800,
+        PoolFile(
+            "u/ukui-wallpapers/ukui-wallpapers_20.04.4-1_all.deb",
+            "3e9036f3e9fa197e3ff8fc6551eeba208f31ac99cba06da052e49a00d77ed62d",
+        ),
+        "2004default|focal-ubuntukylin|rhythm|the-mouse",
+    ),
     Package("enlightenment-data", "test", "photographs of 3840x2160", "photographs", 3800),
     Package("gnome-backgrounds", "test", "drawn wallpapers", "art", 3800),
     Package("ukui-wallpapers", "test", "drawn wallpapers", "art", 3800),
@@ -88,20 +105,23 @@ def fetch(folder: Path, packages: tuple[Package, ...] = PACKAGES) -> None:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            unpacked = unpack([package.name], Path(scratch) / "unpacked")
+            unpacked = unpack([package.version or package.name], Path(scratch) / "unpacked")
             partial = Path(scratch) / "pictures"
             partial.mkdir()
-            for name, write in pictures_of(unpacked, package.least_width):
+            for name, write in pictures_of(unpacked, package.least_width, package.without):
                 write(partial / name)
             partial.rename(target)
 
 
-def pictures_of(folder: Path, least_width: int) -> Iterator[tuple[str, Callable[[Path], object]]]:
+def pictures_of(
+    folder: Path, least_width: int, without: str = "(?!)"
+) -> Iterator[tuple[str, Callable[[Path], object]]]:
     """Each wanted picture below `folder` as a file name and a function that writes it there."""
+    unwanted = re.compile(f"{_NOT_PICTURES.pattern}|{without}", re.I)
     wanted = [
         path
         for path in list_images(folder)
-        if not (_NOT_PICTURES.search(path.name) or path.is_symlink() or _width(path) < least_width)
+        if not (unwanted.search(path.name) or path.is_symlink() or _width(path) < least_width)
     ]
     for name, path in _named(wanted, folder):
         yield name, lambda to, path=path: shutil.copyfile(path, to)

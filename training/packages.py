@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+# The second keeps what the first had, for ever.
+_POOLS = (
+    "http://deb.debian.org/debian/pool/main/",
+    "https://snapshot.debian.org/archive/debian/20261120T000000Z/pool/main/",
+)
+_POOL_TIMEOUT = 60.0  # seconds without an answer
 
 
 class DataError(RuntimeError):
     """A package could not be fetched or used; the message says which and why."""
 
 
-def unpack(packages: Sequence[str], root: Path) -> Path:
+@dataclass(frozen=True)
+class PoolFile:
+    """A certain version of a package in Debian's pool, whatever release it belongs to."""
+
+    path: str
+    """Below pool/main/."""
+    sha256: str
+
+
+def unpack(packages: Sequence[str | PoolFile], root: Path) -> Path:
     """Unpack packages below `root`, which is made if it is not there; returns it as an absolute path.
+
+    A name is the version that this machine's Debian has.
 
     Raises:
         DataError: this is no Debian machine, or a package cannot be downloaded.
@@ -25,10 +47,31 @@ def unpack(packages: Sequence[str], root: Path) -> Path:
         )
     root = root.resolve()  # the commands run in other folders
     with tempfile.TemporaryDirectory() as scratch:
-        _run(["apt-get", "download", *packages], scratch, f"cannot fetch {', '.join(packages[:3])}")
+        names = [package for package in packages if isinstance(package, str)]
+        if names:
+            _run(["apt-get", "download", *names], scratch, f"cannot fetch {', '.join(names[:3])}")
+        for package in packages:
+            if isinstance(package, PoolFile):
+                (Path(scratch) / Path(package.path).name).write_bytes(_fetch(package))
         for file in sorted(Path(scratch).glob("*.deb")):
             _run(["dpkg-deb", "-x", str(file), str(root)], scratch, f"cannot unpack {file.name}")
     return root
+
+
+def _fetch(file: PoolFile) -> bytes:
+    failures: list[str] = []
+    for pool in _POOLS:
+        url = pool + file.path
+        try:
+            with urlopen(url, timeout=_POOL_TIMEOUT) as answer:
+                data: bytes = answer.read()
+        except (URLError, TimeoutError, ConnectionError) as error:
+            failures.append(f"{url}: {error}")
+            continue
+        if hashlib.sha256(data).hexdigest() == file.sha256:
+            return data
+        failures.append(f"{url}: it is another file than it was")
+    raise DataError(f"cannot fetch {Path(file.path).name} ({'; '.join(failures)})")
 
 
 def with_dependencies(package: str) -> list[str]:

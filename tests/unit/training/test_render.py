@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from training import render
-from training.packages import DataError, unpack
 
 SMALL = replace(render.TRAIN[0], width=96, height=54)
 BROKEN = render.Scene("nothing/here.pov")
@@ -34,9 +33,3 @@ def test_missing_scenes_are_rendered_once_and_failures_told(tmp_path: Path, monk
 def test_no_scene_is_on_two_sides() -> None:
     train, test = ({scene.path for scene in render.SCENES[split]} for split in ("train", "test"))
     assert not train & test
-
-
-def test_a_package_that_does_not_exist_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot fetch no-such-package: ") as caught:
-        unpack(["no-such-package"], tmp_path)
-    assert "\n" not in str(caught.value)
