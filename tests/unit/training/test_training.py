@@ -1,4 +1,4 @@
-"""Training: the degradation, the patches, the loop and its resumption."""
+"""Training: the loop and its resumption, its recipes, its command line, the weights and cards it leaves."""
 
 from __future__ import annotations
 
@@ -11,259 +11,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from safetensors.torch import load_file as load_tensors
 from torch import nn
 
 from models.bicubic_plus_plus import BicubicPlusPlus
-from models.blocks.rep import EdgeConv, OnlineConv, RepVGGConv, WideConv
 from models.recipe import Loss, Recipe, two_stages
 from models.registry import get, specs
 from models.reparam import reparameterise
 from models.spec import ModelSpec
 from models.weights import WeightsError, facts, load_file, save, weights_path
+from tests.pictures import SETTINGS
 from training.card import measured_before, training_facts
-from training.comparison import side_by_side
-from training.data import pictures_of
-from training.degradation import TRAINING, Degradation, crop_to_multiple, degrade
 from training.losses import LOSSES
-from training.metrics import psnr, psnr_y, ssim
 from training.optimiser import Optimiser
-from training.pack import Patches, pack
-from training.patches import Batches, NoPatchesError, load_patches
-from training.pictures import list_images, open_rgb, open_true_rgb
+from training.pack import pack
+from training.patches import Batches, load_patches
+from training.pictures import list_images
 from training.pruning import prune
 from training.quality import evaluate, lost_in_half
 from training.settings import Settings
-from training.start import assign, solve_last_convolution
 from training.trainer import CheckpointError, Trainer
-
-SETTINGS = Settings(
-    steps=40,
-    batch_size=4,
-    hr_patch=48,
-    warmup_steps=5,
-    clip_gradient_norm=1.0,
-    enlarged_share=0.0,
-    pixelated_share=0.0,
-    soft_share=0.0,
-)
-
-
-def detailed(seed: int, side: int = 240) -> NDArray[np.uint8]:
-    """A picture with as much detail as a LR frame can carry, so that there is something to win over bicubic."""
-    noise = np.random.default_rng(seed).integers(90, 166, (side // 2, side // 2, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(noise).resize((side, side), Image.Resampling.LANCZOS))
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for seed in range(3):
-        Image.fromarray(detailed(seed)).save(folder / f"{seed}.png")
-    return folder
-
-
-def test_degradation_is_pillows_bicubic() -> None:
-    hr = detailed(0)
-    expected = Image.fromarray(hr).resize((80, 80), Image.Resampling.BICUBIC)
-    assert np.array_equal(degrade(hr, 3), np.asarray(expected))
-
-
-def test_jpeg_changes_the_frame_but_not_by_much() -> None:
-    hr = detailed(0)
-    clean, compressed = degrade(hr, 2), degrade(hr, 2, jpeg_quality=90)
-    assert 20 < psnr(compressed, clean) < 60
-
-
-def test_metrics_know_equal_pictures_and_grow_worse_with_noise() -> None:
-    rng = np.random.default_rng(0)
-    picture = detailed(0)
-    noisy = {sigma: np.clip(picture + rng.normal(0, sigma, picture.shape), 0, 255).astype(np.uint8) for sigma in (2, 8)}
-    assert psnr(picture, picture) == psnr_y(picture, picture) == float("inf")
-    assert ssim(picture, picture) == pytest.approx(1)
-    for metric in (psnr, psnr_y, ssim):
-        assert metric(noisy[2], picture) > metric(noisy[8], picture)
-
-
-def test_luma_weighs_red_and_blue_as_said() -> None:
-    grey = np.full((32, 32, 3), 128, np.uint8)
-    red = grey.copy()
-    red[..., 0] += 10
-    luma_difference = 10 * 65.481 / 255
-    assert psnr_y(red, grey) == pytest.approx(20 * np.log10(255 / luma_difference), abs=1e-3)
-    swapped = 10 * 24.966 / 255
-    assert psnr_y(red, grey, organisers=True) == pytest.approx(20 * np.log10(255 / swapped), abs=1e-3)
-
-
-def test_ssim_is_the_usual_one() -> None:
-    """Against the formula of Wang et al. (2004), written out: an 11x11 Gaussian, where it fits into the picture."""
-    noisy, picture = detailed(1), detailed(0)
-    taps = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
-    window = torch.from_numpy(np.outer(taps, taps) / taps.sum() ** 2)[None, None]
-
-    def smooth(x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.conv2d(x[:, None], window)
-
-    x, y = (torch.from_numpy(each.astype(np.float64)).permute(2, 0, 1) for each in (noisy, picture))
-    mean_x, mean_y = smooth(x), smooth(y)
-    var_x, var_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    scores = (2 * mean_x * mean_y + c1) * (2 * (smooth(x * y) - mean_x * mean_y) + c2)
-    scores = scores / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
-    assert ssim(noisy, picture) == pytest.approx(float(scores.mean()), abs=1e-6)
-
-
-def test_details_are_shown_where_the_pictures_differ_most() -> None:
-    first = np.zeros((60, 100, 3), np.uint8)
-    last = first.copy()
-    last[30:32, 45:50] = 200
-    last[0, 0] = 255
-    sheet = np.asarray(side_by_side([{"a": first, "b": last}, {"a": last, "b": first}], 20, 10))
-    assert sheet.shape == (2 * (20 + 28), 2 * 40 + 8, 3)
-    upper, lower = sheet[28:48], sheet[76:96]
-    assert (upper[:, :40] == 0).all()
-    assert (upper[:4, 48 + 10 : 48 + 20] == 200).all(), "twice as large, from row 30 and column 40"
-    assert np.array_equal(upper[:, :40], lower[:, 48:])
-
-
-def test_full_chroma_keeps_colours_better() -> None:
-    hr = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
-    clean = degrade(hr, 2)
-    assert psnr(degrade(hr, 2, 90, "4:4:4"), clean) > psnr(degrade(hr, 2, 90, "4:2:0"), clean) + 1
-
-
-def test_a_degradation_is_drawn_from_its_ranges() -> None:
-    hr = detailed(0)
-    assert np.array_equal(TRAINING["clean"].apply(hr, 2, np.random.default_rng(0)), degrade(hr, 2))
-    always = Degradation(jpeg_share=1, jpeg_quality=(70, 71), full_chroma_share=1)
-    possible = [degrade(hr, 2, quality, "4:4:4") for quality in (70, 71)]
-    drawn = [always.apply(hr, 2, np.random.default_rng(seed)) for seed in range(12)]
-    met = {next(i for i, frame in enumerate(possible) if np.array_equal(frame, each)) for each in drawn}
-    assert met == {0, 1}
-
-
-def test_a_frame_that_cannot_be_divided_is_refused() -> None:
-    with pytest.raises(ValueError, match="100x101 cannot be divided by 2"):
-        degrade(np.zeros((101, 100, 3), np.uint8), 2)
-    assert crop_to_multiple(np.zeros((101, 100, 3), np.uint8), 3).shape == (99, 99, 3)
-
-
-def test_patches_are_cut_once_and_flat_ones_are_left_out(pictures: Path) -> None:
-    Image.new("RGB", (480, 480), "grey").save(pictures / "flat.png")
-    (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    patches = load_patches(pictures, 48)
-    assert patches.pixels.shape[1:] == (48, 48, 3)
-    assert 0 < len(patches) <= 75  # 25 places in each of the three detailed pictures, none from the others
-    assert np.array_equal(patches.pixels, load_patches(pictures, 48).pixels)
-    assert len(list((pictures / ".patches").iterdir())) == 1
-
-
-def test_pictures_without_colour_detail_are_reduced(tmp_path: Path) -> None:
-    picture = Image.fromarray(detailed(0))
-    for subsampling, side in (("4:4:4", 240), ("4:2:0", 120), ("4:2:2", 120)):
-        picture.save(tmp_path / "picture.jpg", subsampling=subsampling, quality=95)
-        assert open_true_rgb(tmp_path / "picture.jpg").shape == (side, side, 3)
-        assert open_rgb(tmp_path / "picture.jpg").shape == (240, 240, 3)
-    picture.convert("L").save(tmp_path / "grey.jpg")
-    assert open_true_rgb(tmp_path / "grey.jpg").shape == (240, 240, 3)
-
-
-def test_a_folder_without_use_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NoPatchesError, match="no pictures in"):
-        load_patches(tmp_path / "nowhere", 48)
-    Image.new("RGB", (480, 480), "grey").save(tmp_path / "flat.png")
-    with pytest.raises(NoPatchesError, match="too small or too flat"):
-        load_patches(tmp_path, 48)
-
-
-def test_a_batch_depends_on_seed_and_step_alone(pictures: Path) -> None:
-    patches = load_patches(pictures, 48)
-    lr, hr = Batches(patches, 2, SETTINGS)[7]
-    assert lr.shape == (4, 3, 24, 24)
-    assert hr.shape == (4, 3, 48, 48)
-    assert float(hr.max()) <= 1
-    again = Batches(patches, 2, SETTINGS)[7]
-    assert torch.equal(lr, again[0])
-    assert not torch.equal(lr, Batches(patches, 2, SETTINGS)[8][0])
-    assert not torch.equal(lr, Batches(patches, 2, replace(SETTINGS, seed=1))[7][0])
-
-
-def test_photographs_are_drawn_as_often_as_asked(tmp_path: Path) -> None:
-    for package, value in (("mate-backgrounds", 200), ("torcs-data", 50)):
-        (tmp_path / package).mkdir()
-        picture = detailed(0).astype(np.int16) - 128 + value
-        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(tmp_path / package / "picture.png")
-    patches = load_patches(tmp_path, 48)
-    assert 0 < patches.photograph.sum() < len(patches)
-    few = Patches(patches.pixels[-3:], patches.photograph[-3:])
-    assert not few.photograph.any()
-
-    def light(patches: Patches, share: float) -> float:
-        settings = replace(SETTINGS, photograph_share=share, batch_size=256)
-        return float((Batches(patches, 2, settings)[0][1].mean((1, 2, 3)) > 0.5).float().mean())
-
-    # One patch in ten is made of colour alone.
-    assert light(patches, 0) < 0.12
-    assert light(patches, 1) > 0.88
-    assert 0.6 < light(patches, 0.7) < 0.8
-    assert light(few, 0.7) < 0.12, "where there are none, the others are drawn"
-    pack(patches, tmp_path / "some.patches", megabytes=0.02)
-    packed = load_patches(tmp_path / "some.patches", 48)
-    assert len(packed) < len(patches)
-    assert packed.photograph[0], "a pack begins with the photographs"
-
-
-def test_pictures_of_one_name_are_all_kept(tmp_path: Path) -> None:
-    wallpapers = [f"usr/share/wallpapers/{name}/contents/images/1.png" for name in ("a", "b")]
-    package = tmp_path / "package"
-    for path in (*wallpapers, "usr/share/other/1.png"):
-        (package / path).parent.mkdir(parents=True)
-        Image.new("RGB", (32, 8)).save(package / path)
-    assert [name for name, _ in pictures_of(package, least_width=32)] == [
-        "usr-share-other-1.png",
-        "a-contents-images-1.png",
-        "b-contents-images-1.png",
-    ]
-    assert not list(pictures_of(package, least_width=33))
-
-
-def test_contrast_is_lowered_around_the_mean(pictures: Path) -> None:
-    patches = load_patches(pictures, 48)
-    sharp, soft = (
-        Batches(patches, 2, replace(SETTINGS, soft_share=share, batch_size=64))[0][1] for share in (0.0, 1.0)
-    )
-
-    def contrast(batch: torch.Tensor) -> float:
-        return float(batch.std((2, 3)).mean())
-
-    assert 1 / 8 * contrast(sharp) < contrast(soft) < 0.8 * contrast(sharp)
-    assert soft.mean() == pytest.approx(float(sharp.mean()), abs=0.1)
-
-
-def test_an_enlarged_patch_has_less_detail(pictures: Path) -> None:
-    patches = load_patches(pictures, 48)
-    sharp, enlarged = (
-        Batches(patches, 2, replace(SETTINGS, enlarged_share=share, batch_size=64))[0][1] for share in (0.0, 1.0)
-    )
-
-    def detail(batch: torch.Tensor) -> float:
-        return float(batch.diff(dim=3).abs().mean())
-
-    assert enlarged.shape == sharp.shape
-    assert detail(enlarged) < 0.8 * detail(sharp)
-    assert enlarged.mean() == pytest.approx(float(sharp.mean()), abs=0.1)
-
-
-def test_drawn_pixels_are_blocks_of_one_colour(pictures: Path) -> None:
-    patches = load_patches(pictures, 48)
-    for hr in Batches(patches, 2, replace(SETTINGS, pixelated_share=1.0))[0][1]:
-        changes = {axis: (hr.diff(dim=axis) != 0).any(dim=0).any(dim=2 - axis).nonzero().flatten() for axis in (1, 2)}
-        for edges in changes.values():
-            assert len(edges) >= 1
-            assert len(edges.diff().unique()) <= 1, "all blocks of a patch have one size"
 
 
 def test_kernels_go_by_muon_and_the_rest_by_adam() -> None:
@@ -353,58 +120,6 @@ def test_every_loss_prefers_the_better_picture(name: Loss) -> None:
     target = torch.rand(2, 3, 16, 16)
     near, far = target + 0.01 * torch.randn_like(target), target + 0.1 * torch.randn_like(target)
     assert LOSSES[name](near, target) < LOSSES[name](far, target)
-
-
-@pytest.mark.parametrize("spec", [pytest.param(spec, id=spec.name) for spec in specs().values() if spec.learned])
-def test_the_last_convolution_is_solved(spec: ModelSpec, pictures: Path) -> None:
-    """One solution is worth more than many steps: the error on the batches it was solved on falls at once."""
-    for scale in spec.scales:
-        torch.manual_seed(1)
-        network = spec.build(scale)
-        batches = [Batches(load_patches(pictures, 48), scale, SETTINGS)[step] for step in range(4)]
-        before = error(network, batches, spec.input_range)
-        solved = solve_last_convolution(network, batches, spec.input_range)
-        assert solved == (spec.name != "dh_isp"), "dh_isp ends in a sigmoid"
-        if solved:
-            # RUNet starts as bicubic and has less to win.
-            assert error(network, batches, spec.input_range) < (0.95 if spec.name == "runet" else 0.5) * before
-
-
-@pytest.mark.parametrize(("name", "last"), [("asconvsr", "tail"), ("qqcoin", "body.2"), ("rt4ksr", "tail.2")])
-def test_the_last_convolution_is_given_the_frame(name: str, last: str) -> None:
-    """From the features that random weights make, a linear map brings the pixels back."""
-    torch.manual_seed(0)
-    network = get(name).build(2)
-    seen: list[torch.Tensor] = []
-    network.get_submodule(last).register_forward_hook(lambda layer, inputs, output: seen.append(inputs[0]))
-    frame = nn.functional.interpolate(torch.rand(4, 3, 12, 12), scale_factor=4)
-    with torch.no_grad():
-        network(frame * get(name).input_range)
-    side = frame.shape[-1] // seen[0].shape[-1]
-    pixels, features = (
-        x.permute(0, 2, 3, 1).flatten(0, 2).double() for x in (nn.functional.pixel_unshuffle(frame, side), seen[0])
-    )
-    features = nn.functional.pad(features, (0, 1), value=1.0)
-    found = features @ torch.linalg.lstsq(features, pixels, driver="gelsd").solution
-    assert (found - pixels).square().mean().sqrt() < 0.05
-
-
-def error(network: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]], input_range: float) -> float:
-    with torch.no_grad():
-        outputs = [network.train()(lr * input_range) / input_range for lr, _ in batches]
-    return float(np.mean([(y - hr).square().mean() for y, (_, hr) in zip(outputs, batches, strict=True)]))
-
-
-def test_a_solved_kernel_is_what_the_layer_computes() -> None:
-    for layer in (OnlineConv(4, 12), EdgeConv(4, 12), RepVGGConv(4, 12), WideConv(4, 12, width=64, projection=True)):
-        biased = layer.kernel_and_bias()[1] is not None
-        kernel, bias = torch.randn(12, 4, 3, 3), torch.randn(12) if biased else None
-        with torch.no_grad():
-            assign(layer, kernel, bias)
-            now, now_bias = layer.kernel_and_bias()
-        torch.testing.assert_close(now, kernel, rtol=1e-4, atol=1e-4)
-        if bias is not None:
-            torch.testing.assert_close(now_bias, bias, rtol=1e-4, atol=1e-4)
 
 
 def test_a_budget_becomes_a_number_of_steps(pictures: Path, tmp_path: Path) -> None:
@@ -503,20 +218,6 @@ def test_the_zoo_is_trained_in_processes_of_its_own(pictures: Path, tmp_path: Pa
     assert failed.returncode == 2
     assert "qqcoin_x2_compressed: FAILED training: no pictures in" in failed.stdout
     assert failed.stderr.startswith("training: 2 of 2 runs failed; their logs are in ")
-
-
-def test_packed_patches_are_nearly_the_patches(pictures: Path, tmp_path: Path) -> None:
-    patches = load_patches(pictures, 48)
-    path = tmp_path / "some.patches"
-    assert pack(patches, path, megabytes=10) == len(patches)
-    unpacked = load_patches(path, 48)
-    assert unpacked.pixels.shape == patches.pixels.shape
-    order = np.random.default_rng(0).permutation(len(patches))
-    assert min(psnr(own, patches.pixels[i]) for own, i in zip(unpacked.pixels, order, strict=True)) > 38
-    assert pack(patches, path, megabytes=0.02) < len(patches)
-    assert path.stat().st_size < 0.03 * 2**20
-    with pytest.raises(ValueError, match=r"ends in \.patches"):
-        pack(patches, tmp_path / "some.bin", megabytes=1)
 
 
 def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_path: Path) -> None:
