@@ -51,6 +51,17 @@ def test_the_last_convolution_is_given_the_frame(name: str, last: str) -> None:
     assert (found - pixels).square().mean().sqrt() < 0.05
 
 
+def test_qqcoin_starts_with_the_frame_and_the_frame_blurred() -> None:
+    network = get("qqcoin").build(2)
+    frame = torch.zeros(1, 3, 5, 5)
+    frame[0, 1, 2, 2] = 160.0
+    with torch.no_grad():
+        features = network.get_submodule("body.0")(frame)[0]
+    torch.testing.assert_close(features[:3], frame[0])
+    assert features[4, 1:4, 1:4].tolist() == [[10.0, 20.0, 10.0], [20.0, 40.0, 20.0], [10.0, 20.0, 10.0]]
+    assert features.sum() == 320.0
+
+
 def error(network: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]], input_range: float) -> float:
     with torch.no_grad():
         outputs = [network.train()(lr * input_range) / input_range for lr, _ in batches]
