@@ -3,8 +3,9 @@
 Two quadratic units multiply the outputs of two branches of edge-oriented convolutions and add a bias; the frame itself
 joins the features before the last convolution and the pixel shuffle.
 
-Interpretation: the fusions' bias and the second factor's scale of 0.1 in training come from the team's later SYENet;
-the frame enters as it is, without subtracting a mean.
+Interpretation: the fusions' bias comes from the team's later SYENet; the frame enters as it is, without subtracting a
+mean. SYENet scales the second factors by 0.1. Here the first unit's is scaled by 10: a product of two small numbers is
+smaller than both, and what the units add to the frame would be lost beside it (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from models.blocks.rep import EdgeConv, Scaled
 from models.spec import ModelSpec, Reported
 
 _CHANNELS = 16
-_FACTOR = 0.1
+_FACTOR = 10.0  # makes the units' products about as large as the frame
 
 
 class QuadraticUnit(nn.Module):
@@ -45,7 +46,7 @@ class SCSYENet(nn.Module):
         self.scale = scale
         deep = nn.Sequential(EdgeConv(3, _CHANNELS), nn.PReLU(_CHANNELS), EdgeConv(_CHANNELS))
         self.unit1 = QuadraticUnit(deep, Scaled(EdgeConv(3, _CHANNELS), _FACTOR), _CHANNELS)
-        self.unit2 = QuadraticUnit(EdgeConv(_CHANNELS), Scaled(EdgeConv(_CHANNELS), _FACTOR), _CHANNELS)
+        self.unit2 = QuadraticUnit(EdgeConv(_CHANNELS), EdgeConv(_CHANNELS), _CHANNELS)
         self.tail = EdgeConv(_CHANNELS + 3, 3 * scale**2)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -51,6 +51,19 @@ def test_the_last_convolution_is_given_the_frame(name: str, last: str) -> None:
     assert (found - pixels).square().mean().sqrt() < 0.05
 
 
+def test_scsyenets_products_are_no_smaller_than_the_frame(pictures: Path) -> None:
+    """Smaller ones would need a last kernel so large that no step of training moves it."""
+    torch.manual_seed(0)
+    network = get("scsyenet").build(2)
+    lr, _ = Batches(load_patches(pictures, 48), 2, SETTINGS)[0]
+    with torch.no_grad():
+        first = network.get_submodule("unit1")(lr)
+        second = network.get_submodule("unit2")(first)
+    spread = lr.std((2, 3)).mean()
+    for product in (first, second):
+        assert product.std((2, 3)).mean() > 0.3 * spread
+
+
 def test_qqcoin_starts_with_the_frame_and_the_frame_blurred() -> None:
     network = get("qqcoin").build(2)
     frame = torch.zeros(1, 3, 5, 5)
