@@ -32,9 +32,9 @@ class QQCoin(nn.Module):
         first = conv3(3, _CHANNELS)
         line = torch.tensor([0.25, 0.5, 0.25])
         nn.init.dirac_(first.weight[:3])
-        nn.init.dirac_(first.weight[3:])
-        first.weight.data[3:] = first.weight.data[3:, :, 1:2, 1:2] * torch.outer(line, line)
         nn.init.zeros_(bias_of(first))
+        with torch.no_grad():
+            first.weight[3:] = first.weight[:3, :, 1:2, 1:2] * torch.outer(line, line)
         self.body = nn.Sequential(first, nn.ReLU(), conv3(_CHANNELS, 3 * scale**2, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
