@@ -30,6 +30,7 @@ from benchmark.charts import scatter
 from benchmark.complexity import PROTOCOL_SIZES, complexity
 from benchmark.errors import BenchmarkError
 from benchmark.score import score
+from models.layout import channels_last
 from models.registry import get, specs
 from models.reparam import reparameterise
 from models.spec import ModelSpec
@@ -175,7 +176,7 @@ def _prepare(network: nn.Module, frame: Tensor, mode: Mode) -> Callable[[Tensor]
     if mode is Mode.EAGER:
         return network
     # As the report ran them: eager, contiguous. The faster modes also take the layout that tensor cores like.
-    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - missing in torch's stub
+    channels_last(network)
     if mode is Mode.COMPILED:
         compiled: Callable[[Tensor], Tensor] = torch.compile(network)
         return compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -117,6 +118,9 @@ def train(
     ] = 0,
     seed: Annotated[int, typer.Option(help="Of the initial weights and of every batch.")] = Settings.seed,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that make batches; by default 1, for cuda all cores but one.")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of checkpoints and curves.")] = Path("runs"),
     weights: Annotated[Path, typer.Option(help="Folder that receives the weights and the card.")] = Path("weights"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the checkpoint of an earlier run.")] = False,
@@ -157,6 +161,7 @@ def train(
     if fresh:
         for name in (spec.name, wide_name):
             shutil.rmtree(runs / variant_name(name, scale, chosen), ignore_errors=True)
+    makers = workers or (max(1, (os.cpu_count() or 1) - 1) if device == "cuda" else 1)
     patches = load_patches(images, settings.hr_patch)
     console.print(f"{len(patches)} patches of {settings.hr_patch}x{settings.hr_patch} from {images}")
 
@@ -169,7 +174,7 @@ def train(
 
         checkpoint_every = 2000
         if seconds is not None:
-            count = trainer(settings).steps_within(seconds, Batches(patches, scale, settings))
+            count = trainer(settings).steps_within(seconds, Batches(patches, scale, settings), makers)
             settings = replace(settings, steps=count)
             checkpoint_every = max(1, count // 10)
             console.print(f"{count} steps fit into {seconds:.0f} s")
@@ -177,7 +182,8 @@ def train(
         run = trainer(settings)
         if start is None and run.solve_start(batches):
             console.print("the last convolution starts as its least-squares solution")
-        return Fitted(settings, run.run(batches, _some(list_images(validation)), checkpoint_every=checkpoint_every))
+        watched = _some(list_images(validation))
+        return Fitted(settings, run.run(batches, watched, checkpoint_every=checkpoint_every, workers=makers))
 
     spent, steps_before = 0.0, 0
     if prune_from:

@@ -14,35 +14,42 @@ class Optimiser:
     Muon makes every direction of a kernel's update equally long. These networks' kernels are small, most of each is
     seldom moved by Adam in minutes of training; docs/decisions.md has what a minute of either brings.
 
+    Both move zeros, at a rate of one, and what they became is added to the parameters at the rate that is asked for.
+    Neither decays weights, so it is the same. The rate can be a tensor this way, as a recorded step needs it.
+
     Args:
         network: its parameters are updated in place.
-        learning_rate: of both; Muon's is scaled to what Adam's updates would measure.
         betas: Adam's.
+        capturable: whether steps can be recorded as a CUDA graph; the network is on a GPU then.
     """
 
-    def __init__(self, network: nn.Module, learning_rate: float, betas: tuple[float, float]) -> None:
+    def __init__(self, network: nn.Module, betas: tuple[float, float], *, capturable: bool = False) -> None:
         self._network = network
-        self._kernels = [parameter for parameter in network.parameters() if _is_kernel(parameter)]
-        others = [parameter for parameter in network.parameters() if not _is_kernel(parameter)]
-        self._matrices = [nn.Parameter(kernel.detach().flatten(1)) for kernel in self._kernels]
+        parameters = list(network.parameters())
+        kernels = [parameter for parameter in parameters if _is_kernel(parameter)]
+        others = [parameter for parameter in parameters if not _is_kernel(parameter)]
+        self._parameters = kernels + others
+        matrices = [nn.Parameter(torch.zeros_like(kernel.flatten(1))) for kernel in kernels]
+        vectors = [nn.Parameter(torch.zeros_like(other)) for other in others]
+        self._moves = matrices + vectors
         parts: list[torch.optim.Optimizer] = []
-        if self._matrices:
-            parts.append(
-                torch.optim.Muon(self._matrices, learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-            )
-        if others:
-            parts.append(torch.optim.Adam(others, learning_rate, betas=betas))
+        if matrices:
+            # Scaled to what Adam's updates would measure.
+            parts.append(torch.optim.Muon(matrices, 1.0, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"))
+        if vectors:
+            parts.append(torch.optim.Adam(vectors, 1.0, betas=betas, capturable=capturable))
         self._parts = parts
 
-    def step(self, learning_rate: float) -> None:
-        """Update the parameters by their gradients."""
-        for kernel, matrix in zip(self._kernels, self._matrices, strict=True):
-            matrix.data = kernel.detach().flatten(1)  # a view: the kernel may have moved to another device
-            matrix.grad = None if kernel.grad is None else kernel.grad.flatten(1)
+    @torch.no_grad()
+    def step(self, learning_rate: float | Tensor) -> None:
+        """Update the parameters by their gradients; a rate as a tensor has no dimensions."""
+        for parameter, move in zip(self._parameters, self._moves, strict=True):
+            move.zero_()
+            move.grad = None if parameter.grad is None else parameter.grad.reshape(move.shape)
         for part in self._parts:
-            for group in part.param_groups:
-                group["lr"] = learning_rate
             part.step()
+        for parameter, move in zip(self._parameters, self._moves, strict=True):
+            parameter.add_((move * learning_rate).view(parameter.shape))
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

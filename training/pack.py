@@ -11,6 +11,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,12 +76,17 @@ def pack(patches: Patches, path: Path, megabytes: float, *, seed: int = 0) -> in
 
 
 def read_pack(path: Path) -> Patches:
-    """The patches of a file."""
+    """The patches of a file, memory-mapped: on the first call they are decoded and kept beside it."""
     with np.load(path) as stored:
         ends, stream, photograph = stored["ends"], stored["pictures"], stored["photograph"]
-    pictures = np.split(stream, ends[:-1])
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return Patches(np.stack(list(pool.map(_decode, pictures))), photograph)
+    store = path.with_suffix(f"{_SUFFIX}.npy")
+    if not store.exists() or store.stat().st_mtime < path.stat().st_mtime:
+        pictures = np.split(stream, ends[:-1])
+        with ThreadPoolExecutor(os.cpu_count()) as pool, TemporaryDirectory(dir=path.parent) as scratch:
+            partial = Path(scratch) / store.name
+            np.save(partial, np.stack(list(pool.map(_decode, pictures))))
+            partial.replace(store)
+    return Patches(np.load(store, mmap_mode="r"), photograph)
 
 
 def _encode(patch: NDArray[np.uint8]) -> bytes:

@@ -151,11 +151,20 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         return self._settings.steps
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        settings = self._settings
-        rng = np.random.default_rng([settings.seed, step])
-        pairs = [self._pair(self._drawn(rng), rng) for _ in range(settings.batch_size)]
-        lr, hr = (torch.from_numpy(np.stack(side)).permute(0, 3, 1, 2) for side in zip(*pairs, strict=True))
-        return lr.float().div_(255), hr.float().div_(255)
+        lr, hr = (torch.from_numpy(side).permute(0, 3, 1, 2).float().div_(255) for side in self.frames(step))
+        return lr, hr
+
+    @property
+    def batch_size(self) -> int:
+        """Pairs in a batch."""
+        return self._settings.batch_size
+
+    def frames(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The same batch as bytes: uint8 RGB, (N, h, w, 3) and (N, scale*h, scale*w, 3)."""
+        rng = np.random.default_rng([self._settings.seed, step])
+        pairs = [self._pair(self._drawn(rng), rng) for _ in range(self.batch_size)]
+        lr, hr = (np.stack(side) for side in zip(*pairs, strict=True))
+        return lr, hr
 
     def _drawn(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         """Some patch, a photograph's as often as the settings say, if there are both kinds."""

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
+from torch import Tensor, nn
 
+from models.layout import channels_last
 from models.spec import ModelSpec
 from models.weights import Profile, variant_name
 from training.degradation import PROTOCOL_JPEG
 from training.losses import LOSSES
 from training.optimiser import Optimiser
 from training.patches import Batches, batch_stream
+from training.pool import pool_stream
 from training.quality import evaluate, summary
+from training.recording import Recording, on_side_stream
 from training.settings import Settings
 from training.start import solve_last_convolution
 
 WATCHED_PIXELS = 1_000_000
 """Of each validation picture, about: enough to watch a run by."""
+_STEPS_AHEAD = 2
+"""Of the GPU, in a trial, that the CPU asks for at once."""
+_RUNS_BEFORE_RECORDING = 4
+"""On a GPU: libraries choose their kernels, and optimisers make their state, in the first runs of a step."""
 
 
 class CheckpointError(RuntimeError):
@@ -84,6 +95,9 @@ class Trainer:
         self._folder = runs / variant_name(spec.name, scale, profile)
         torch.manual_seed(settings.seed)
         network = spec.build(scale).to(self._device)
+        if self._device.type == "cuda":
+            channels_last(network)
+            torch.backends.cudnn.benchmark = True
         if start is not None:
             network.load_state_dict(start.state_dict())
         self._teacher = None if teacher is None else teacher.to(self._device).eval().requires_grad_(False)
@@ -91,8 +105,12 @@ class Trainer:
         self._state = _State(
             network=network,
             average=copy.deepcopy(network).eval().requires_grad_(False),
-            optimiser=Optimiser(network, settings.learning_rate(0), settings.betas),
+            optimiser=Optimiser(network, settings.betas, capturable=self._device.type == "cuda"),
         )
+        # What changes from step to step, where a recorded step finds it.
+        self._rate, self._forgotten = (torch.zeros((), device=self._device) for _ in range(2))
+        self._run_before = Counter[int]()
+        self._recordings: dict[int, Callable[..., Tensor]] = {}
 
     def compile(self) -> None:
         """Let torch compile the network: it pays where steps are many and a GPU runs them."""
@@ -114,13 +132,14 @@ class Trainer:
             saved = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
             return int(saved["settings"]["steps"])
         trial = copy.deepcopy(self)
-        stream = chain.from_iterable(batch_stream(batches, 0, workers) for _ in count())
-        for _ in range(2):
+        stream = chain.from_iterable(self._stream(batches, 0, workers) for _ in count())
+        for _ in range(2 * _RUNS_BEFORE_RECORDING):
             trial.step(*next(stream))
         began, steps = time.monotonic(), 0
         while steps < 2 or time.monotonic() - began < min(10.0, 0.05 * seconds):
-            trial.step(*next(stream)).item()
-            steps += 1
+            losses = [trial.step(*next(stream)) for _ in range(_STEPS_AHEAD)]
+            losses[-1].item()  # a GPU has done what it was asked to do
+            steps += len(losses)
         return max(2, int(seconds * steps / (time.monotonic() - began)))
 
     def run(
@@ -140,8 +159,7 @@ class Trainer:
         began = time.monotonic() - state.seconds
         with Progress(*columns) as progress:
             bar = progress.add_task(self._folder.name, total=settings.steps, completed=state.step, note="")
-            stream = batch_stream(batches, state.step, workers)
-            for lr, hr in stream:
+            for lr, hr in self._stream(batches, state.step, workers):
                 loss = self.step(lr, hr)
                 if state.step % 50 == 0:
                     progress.update(bar, completed=state.step, note=f"loss {loss.item():.5f}")
@@ -163,32 +181,62 @@ class Trainer:
                         curve.write(f"{state.step},{state.seconds:.1f},{loss.item():.6f},{gain:.4f}\n")
         return Trained(network=state.average, seconds=state.seconds)
 
-    def step(self, lr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    def step(self, lr: Tensor, hr: Tensor) -> Tensor:
         """One optimiser step on a batch (LR, HR) of float RGB in [0, 1]; returns the loss before it."""
         state, settings = self._state, self._settings
-        number, stage = settings.stage(state.step)
-        mixed = settings.mixed_precision and number + 1 < len(settings.recipe.stages)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=mixed):
-            output = self._forward(lr.to(self._device) * self._input_range).float() / self._input_range
-            imitated = None if self._teacher is None else self._teacher(lr.to(self._device)).float()
-        loss = LOSSES[stage.loss](output, hr.to(self._device))
+        stage, _ = settings.stage(state.step)
+        self._rate.fill_(settings.learning_rate(state.step))
+        # Young averages forget faster, or they would remember the initialisation.
+        self._forgotten.fill_(1 - min(settings.ema_decay, (1 + state.step) / (10 + state.step)))
+        update = partial(self._update, stage)
+        if self._device.type != "cuda":
+            loss = update(lr, hr)
+        elif self._run_before[stage] < _RUNS_BEFORE_RECORDING:
+            loss = on_side_stream(update, lr.to(self._device), hr.to(self._device))
+            self._run_before[stage] += 1
+        else:
+            if stage not in self._recordings:
+                self._recordings = {stage: self._recorded(update, lr, hr)}
+            loss = self._recordings[stage](lr, hr)
+        state.step += 1
+        return loss
+
+    def _recorded(self, update: Callable[[Tensor, Tensor], Tensor], lr: Tensor, hr: Tensor) -> Callable[..., Tensor]:
+        """The update as a CUDA graph; or as it is, slower, if a network does what no graph can hold."""
+        try:
+            return Recording(update, lr, hr)
+        except RuntimeError as error:
+            warnings.warn(f"steps are not recorded: {str(error).strip().splitlines()[0]}", stacklevel=2)
+            return partial(on_side_stream, update)
+
+    def _update(self, stage: int, lr: Tensor, hr: Tensor) -> Tensor:
+        """What a step does on the device, at `_rate`; nothing in it depends on the number of the step."""
+        state, settings = self._state, self._settings
+        loss_of = LOSSES[settings.recipe.stages[stage].loss]
+        mixed = settings.mixed_precision and stage + 1 < len(settings.recipe.stages)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=mixed, cache_enabled=False):
+            output = self._forward(lr * self._input_range).float() / self._input_range
+            imitated = None if self._teacher is None else self._teacher(lr).float()
+        loss = loss_of(output, hr)
         if imitated is not None:
-            loss = (1 - settings.teacher_share) * loss + settings.teacher_share * LOSSES[stage.loss](output, imitated)
+            loss = (1 - settings.teacher_share) * loss + settings.teacher_share * loss_of(output, imitated)
         state.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip_gradient_norm)
-        state.optimiser.step(settings.learning_rate(state.step))
+        state.optimiser.step(self._rate)
         with torch.no_grad():
-            # Young averages forget faster, or they would remember the initialisation.
-            decay = min(settings.ema_decay, (1 + state.step) / (10 + state.step))
             pairs = zip(state.average.parameters(), state.network.parameters(), strict=True)
             for mean, weight in pairs:
-                mean.lerp_(weight, 1 - decay)
+                mean.lerp_(weight, self._forgotten)
             # The statistics of batch normalisation are averages already.
             for kept, current in zip(state.average.buffers(), state.network.buffers(), strict=True):
                 kept.copy_(current)
-        state.step += 1
         return loss.detach()
+
+    def _stream(self, batches: Batches, first_step: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._device.type == "cuda":
+            return pool_stream(batches, first_step, workers, self._device)
+        return batch_stream(batches, first_step, workers)
 
     @property
     def _checkpoint(self) -> Path:

@@ -37,7 +37,7 @@ def test_kernels_go_by_muon_and_the_rest_by_adam() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.PReLU(8), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 1, 1))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    optimiser = Optimiser(network, 0.01, (0.9, 0.99))
+    optimiser = Optimiser(network, (0.9, 0.99))
     network(torch.rand(1, 3, 8, 8)).square().mean().backward()
     optimiser.step(0.01)
     for name, tensor in network.state_dict().items():
