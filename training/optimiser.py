@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -32,6 +33,9 @@ class Optimiser:
         matrices = [nn.Parameter(torch.zeros_like(kernel.flatten(1))) for kernel in kernels]
         vectors = [nn.Parameter(torch.zeros_like(other)) for other in others]
         self._moves = matrices + vectors
+        if capturable:
+            # The first steps are not recorded, and are to find the same state as those that are.
+            warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
         parts: list[torch.optim.Optimizer] = []
         if matrices:
             # Scaled to what Adam's updates would measure.
