@@ -12,9 +12,11 @@ from benchmark.overload import command as overload
 from benchmark.quality import command as quality
 from benchmark.reliability import chaos, soak
 from benchmark.scheduling import command as scheduling
+from benchmark.serving import chain
 from benchmark.serving import command as serving
 from deploy.embedded import EmbeddedTritonError
 from deploy.local import LocalStackError
+from export.errors import ExportError
 from models.registry import UnknownModelError, UnsupportedScaleError
 from models.weights import WeightsError
 
@@ -31,6 +33,7 @@ app.command("models")(zoo.command)
 app.command("quality")(quality.command)
 app.command("runtime")(runtime.command)
 app.command("serving")(serving.command)
+app.command("chain")(chain.command)
 app.command("engines")(engines.command)
 app.command("scheduling")(scheduling.command)
 app.command("overload")(overload.command)
@@ -44,6 +47,7 @@ if __name__ == "__main__":
     except (
         BenchmarkError,
         EmbeddedTritonError,
+        ExportError,
         LocalStackError,
         UnknownModelError,
         UnsupportedScaleError,

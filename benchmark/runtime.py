@@ -317,7 +317,7 @@ def _draw(report: dict[str, Any], path: Path) -> None:
         for scale in PROTOCOL_SIZES
     }
     scatter(
-        points,
+        {scale: found for scale, found in points.items() if found},
         path,
         title=f"{report['device']}, {report['precision']}, {report['date']}",
         x="time of a frame, in times bicubic's, measured in the same run",

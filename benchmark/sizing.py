@@ -47,13 +47,24 @@ def needed(streams: int, fps: float, per_s: float) -> int:
 
 
 def from_reports(folder: Path) -> Iterator[Measured]:
-    """What the reports of `benchmark runtime` and `benchmark overload` say."""
+    """What the reports of `benchmark runtime`, `benchmark chain` and `benchmark overload` say."""
     for path in sorted(folder.glob("runtime-*.json")):
         report = json.loads(path.read_text())
         for row in report["rows"]:
             if row["model"] in _SHOWN and row["ms"]:
                 what = f"{row['model']} x{row['scale']}, {_SIZES[row['scale']]}, {report['precision']}, batch 1"
                 yield Measured(report["device"], what, 1000 / min(row["ms"].values()), _short(report["command"]))
+    for path in sorted(folder.glob("chain-*.json")):
+        report = json.loads(path.read_text())
+        best: dict[tuple[str, int], float] = {}
+        for row in report["rows"]:
+            if row["way"] == "gateway_shm":
+                key = row["model"], row["instances"]
+                best[key] = max(best.get(key, 0.0), row["frames_per_s"] / row["instances"])
+        for (model, instances), per_s in sorted(best.items()):
+            frames = report["networks"][model].partition(" to ")[0]
+            what = f"{model} {frames}, through the service, {instances} on the device"
+            yield Measured(report["device"], what, per_s, _short(report["command"]))
     for path in sorted(folder.glob("overload*.json")):
         report = json.loads(path.read_text())
         what = f"runet x{report['scale']}, {report['width']}x{report['height']}, through the service"

@@ -42,28 +42,33 @@ class LocalClients:
         self._way = way
         self._asks = asks
         self._samples = samples
+        self._largest_difference = 0
+
+    def largest_difference(self) -> int:
+        """By which an answer differed from what was expected so far, in grey levels."""
+        return self._largest_difference
 
     def turn(self, number: int) -> list[float]:
         """One client's frames of a turn; see `measure.Clients`."""
         first = number * self._way.turn
         return self._ask_all(self._asks[0], itertools.islice(self._supply(first), self._way.turn))
 
-    def closed(self, clients: int, seconds: float) -> tuple[int, float]:
+    def closed(self, clients: int, seconds: float) -> tuple[list[float], float]:
         """Each client's next frame as soon as there is an answer; see `measure.Clients`."""
         # A bug in one client must not leave the others waiting for it.
         start = threading.Barrier(clients, timeout=60)
 
-        def client(number: int) -> tuple[float, float, int]:
+        def client(number: int) -> tuple[float, float, list[float]]:
             start.wait()
             began = time.perf_counter()
             taken = itertools.takewhile(lambda _: time.perf_counter() < began + seconds, self._supply(number))
-            count = len(self._ask_all(self._asks[number], taken))
-            return began, time.perf_counter(), count
+            times = self._ask_all(self._asks[number], taken)
+            return began, time.perf_counter(), times
 
         with ThreadPoolExecutor(clients) as pool:
             done = list(pool.map(client, range(clients)))
         elapsed = max(end for _, end, _ in done) - min(began for began, _, _ in done)
-        return sum(count for _, _, count in done), elapsed
+        return [each for _, _, times in done for each in times], elapsed
 
     def open(self, rate: float, seconds: float) -> dict[str, float | int | None]:
         """Frames at a rate, by chance (Poisson) and whether or not there is an answer to the last one.
@@ -129,7 +134,7 @@ class LocalClients:
                 now = time.perf_counter()
                 began, sample = sent.popleft()
                 seconds.append(now - began)
-                sample.check(answer, label)
+                self._largest_difference = max(self._largest_difference, sample.check(answer, label))
         except UpscaleError as error:
             raise BenchmarkError(f"{label}: {error}") from None
         if sent:
@@ -149,13 +154,17 @@ class RemoteClients:
         """As `LocalClients.turn`."""
         return self.call("turn", number)
 
-    def closed(self, clients: int, seconds: float) -> tuple[int, float]:
+    def closed(self, clients: int, seconds: float) -> tuple[list[float], float]:
         """As `LocalClients.closed`."""
         return self.call("closed", clients, seconds)
 
     def open(self, rate: float, seconds: float) -> dict[str, float | int | None]:
         """As `LocalClients.open`."""
         return self.call("open", rate, seconds)
+
+    def largest_difference(self) -> int:
+        """As `LocalClients.largest_difference`."""
+        return self.call("largest_difference")
 
     def call(self, *message: Any) -> Any:
         """Send a message and return its answer.

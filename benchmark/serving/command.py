@@ -27,7 +27,7 @@ from benchmark.serving.measure import Row, Servers, closed_loop, take_turns
 from benchmark.serving.photographs import as_nv12, photographs
 from benchmark.serving.report import CLIENTS, TARGETS, as_dict, draw, ratios, table, write_page
 from benchmark.serving.repository import make_repository
-from benchmark.serving.task import RUNET
+from benchmark.serving.task import IDENTITY, RUNET
 from benchmark.serving.ways import (
     Way,
     gateway_ways,
@@ -123,7 +123,7 @@ def _measure(repository: Path, effort: Effort, *, peers: bool, keep_buffers: boo
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="upscale-benchmark-")))
         models = make_repository(folder / "models", repository, ["rgb24", "nv12"])
-        network = models / RUNET / "1" / "model.onnx"
+        network = models / RUNET.variant() / "1" / "model.onnx"
         settings: dict[str, object] = {"port": free_port(), "metrics_port": free_port(), "log_level": "WARNING"}
         # The engine that the others have, too.
         triton = EmbeddedTriton(models, engine="onnxruntime", threads=threads)
@@ -133,8 +133,9 @@ def _measure(repository: Path, effort: Effort, *, peers: bool, keep_buffers: boo
             "triton": Servers(triton.pid),
         }
         ways = [identity_in_process(), onnx_in_process(network, threads)]
-        for model in ("identity", "runet"):
-            ways += [*triton_ways(triton.url, model), *gateway_ways(local.gateway.address, model)]
+        for task in (IDENTITY, RUNET):
+            model = task.model
+            ways += [*triton_ways(triton.url, task), *gateway_ways(local.gateway.address, task)]
             for peer in others.PEERS if peers else ():
                 if model == "runet" and peer.name not in _RUNET_WAYS:
                     continue

@@ -57,8 +57,12 @@ class Clients(Protocol):
         """Have one client send a turn's frames; returns the seconds of each."""
         ...
 
-    def closed(self, clients: int, seconds: float) -> tuple[int, float]:
-        """Have so many clients each send their next frame as soon as they have an answer; returns frames, seconds."""
+    def closed(self, clients: int, seconds: float) -> tuple[list[float], float]:
+        """Have so many clients each send their next frame as soon as they have an answer.
+
+        Returns:
+            The seconds of each frame, and of all of it.
+        """
         ...
 
     def open(self, rate: float, seconds: float) -> dict[str, float | int | None]:
@@ -87,7 +91,8 @@ def closed_loop(row: Row, clients: Clients, several: int, seconds: float, server
     families = Families(servers)
     families.forget_peaks()
     before = families.cpu_s()
-    answered, elapsed = clients.closed(several, seconds)
+    times, elapsed = clients.closed(several, seconds)
+    answered = len(times)
     after = families.cpu_s()
     row.verified += answered
     row.answered[several] = row.answered.get(several, 0) + answered

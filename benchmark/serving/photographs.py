@@ -6,16 +6,16 @@ import numpy as np
 from PIL import Image
 
 from benchmark.serving.frames import Sample
-from benchmark.serving.task import HEIGHT, MARK_BYTES, SCALE, WIDTH
+from benchmark.serving.task import HEIGHT, MARK_BYTES, RUNET, WIDTH, Task
 from deploy.local import ROOT
 from training.degradation import degrade
 
 
-def photographs() -> list[Sample]:
-    """The sample photograph in 1080p, and its mirror images: what follows a frame is never the same frame."""
+def photographs(task: Task = RUNET) -> list[Sample]:
+    """The sample photograph in a task's size, and its mirror images: what follows a frame is never the same frame."""
     with Image.open(ROOT / "samples" / "nuthatch_4k.jpg") as image:
-        frame = degrade(np.asarray(image.convert("RGB")), SCALE)
-    assert frame.shape == (HEIGHT, WIDTH, 3)
+        frame = degrade(np.asarray(image.convert("RGB")), task.scale)[: task.height, : task.width]
+    assert frame.shape == (task.height, task.width, 3)
     turned = (frame, frame[::-1], frame[:, ::-1], frame[::-1, ::-1])
     samples = [Sample(np.ascontiguousarray(each)) for each in turned]
     marks = {sample.pixels.tobytes()[:MARK_BYTES] for sample in samples}

@@ -9,7 +9,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from benchmark.errors import BenchmarkError
-from benchmark.serving.task import PROFILE, RUNET, SCALE, variant
+from benchmark.serving.task import IDENTITY, RUNET
 from export.triton_config import model_config_pb2
 
 _MAX_BATCH = 8
@@ -22,11 +22,12 @@ def make_repository(folder: Path, exported: Path, pixel_formats: Collection[str]
     Raises:
         BenchmarkError: RUNet x2 has not been exported.
     """
-    if not (exported / RUNET / "config.pbtxt").exists():
-        raise BenchmarkError(f"no {RUNET} in {exported}: run 'python export/ --model runet --scale 2' first")
-    shutil.copytree(exported / RUNET, folder / RUNET)
+    name = RUNET.variant()
+    if not (exported / name / "config.pbtxt").exists():
+        raise BenchmarkError(f"no {name} in {exported}: run 'python export/ --model runet --scale 2' first")
+    shutil.copytree(exported / name, folder / name)
     for pixel_format in pixel_formats:
-        name = variant("identity", pixel_format)
+        name = IDENTITY.variant(pixel_format)
         (folder / name / "1").mkdir(parents=True)
         shutil.copy(_MODEL, folder / name / "1" / "model.py")
         (folder / name / "config.pbtxt").write_text(_config(name, pixel_format))
@@ -43,7 +44,7 @@ def _config(name: str, pixel_format: str) -> str:
     config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
     # No dynamic batcher: where requests follow each other within milliseconds, Triton 2.51's lets one in ten of them
     # wait for half a second.
-    parameters = {"model": "identity", "scale": str(SCALE), "profile": PROFILE, "trained": "true"}
+    parameters = {"model": "identity", "scale": str(IDENTITY.scale), "profile": IDENTITY.profile, "trained": "true"}
     for key, value in {**parameters, "pixel_format": pixel_format}.items():
         config.parameters[key].string_value = value
     return text_format.MessageToString(config)

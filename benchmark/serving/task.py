@@ -1,7 +1,8 @@
-"""What every way is asked for: a 1080p frame in 4K, of an identity model or of RUNet x2."""
+"""What a way is asked for: a frame in 4K, of a network or of an identity model."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # it brings torch in, which no client needs
@@ -14,9 +15,19 @@ MARK_BYTES = 64
 """An identity answer begins with so many of its frame's bytes."""
 
 
-def variant(model: str, pixel_format: str) -> str:
-    """The name of a model in Triton."""
-    return f"{model}_x{SCALE}_{PROFILE}" + ("" if pixel_format == "rgb24" else f"_{pixel_format}")
+@dataclass(frozen=True)
+class Task:
+    """Frames of one size, enlarged by one model."""
+
+    model: str
+    scale: int = SCALE
+    profile: Profile = PROFILE
+    width: int = WIDTH
+    height: int = HEIGHT
+
+    def variant(self, pixel_format: str = "rgb24") -> str:
+        """The model's name in Triton."""
+        return f"{self.model}_x{self.scale}_{self.profile}" + ("" if pixel_format == "rgb24" else f"_{pixel_format}")
 
 
-RUNET = variant("runet", "rgb24")
+IDENTITY, RUNET = Task("identity"), Task("runet")

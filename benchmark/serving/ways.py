@@ -22,7 +22,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import shared_memory
 
 from benchmark.errors import BenchmarkError
-from benchmark.serving.task import HEIGHT, MARK_BYTES, PROFILE, SCALE, WIDTH, variant
+from benchmark.serving.task import MARK_BYTES, SCALE, Task
 from upscale_client import OverloadedError, PixelFormat, UpscaleClient
 
 Pixels = NDArray[np.uint8]
@@ -55,11 +55,12 @@ class Way:
     """Frames in one turn: a stream is opened for a few."""
 
 
-def gateway_ways(address: str, model: str) -> list[Way]:
+def gateway_ways(address: str, task: Task) -> list[Way]:
     """The ways through the gateway."""
     rgb: PixelFormat = "rgb24"
     nv12: PixelFormat = "nv12"
-    unary, stream, shared = (partial(each, address, model) for each in (_unary, _stream, _shared))
+    model = task.model
+    unary, stream, shared = (partial(each, address, task) for each in (_unary, _stream, _shared))
     return [
         Way("gateway_unary_rgb24", "gateway, RGB24", model, "gateway", partial(unary, rgb)),
         Way("gateway_unary_nv12", "gateway, NV12", model, "gateway", partial(unary, nv12), nv12),
@@ -69,11 +70,11 @@ def gateway_ways(address: str, model: str) -> list[Way]:
     ]
 
 
-def triton_ways(url: str, model: str) -> list[Way]:
+def triton_ways(url: str, task: Task) -> list[Way]:
     """Straight to Triton, by tritonclient alone."""
     return [
-        Way("triton_bytes", "tritonclient, bytes", model, "triton", partial(_triton_bytes, url, model)),
-        Way("triton_shm", "tritonclient, shared memory", model, "triton", partial(_triton_shared, url, model)),
+        Way("triton_bytes", "tritonclient, bytes", task.model, "triton", partial(_triton_bytes, url, task)),
+        Way("triton_shm", "tritonclient, shared memory", task.model, "triton", partial(_triton_shared, url, task)),
     ]
 
 
@@ -120,27 +121,34 @@ def _onnx(path: Path, threads: int) -> Generator[Ask]:
 
 
 @contextmanager
-def _unary(address: str, model: str, pixel_format: PixelFormat) -> Generator[Ask]:
+def _unary(address: str, task: Task, pixel_format: PixelFormat) -> Generator[Ask]:
     with UpscaleClient(address) as client:
         yield lambda frames: (
-            client.upscale(frame, scale=SCALE, model=model, profile=PROFILE, pixel_format=pixel_format).array
+            client.upscale(
+                frame, scale=task.scale, model=task.model, profile=task.profile, pixel_format=pixel_format
+            ).array
             for frame in frames
         )
 
 
 @contextmanager
-def _stream(address: str, model: str, pixel_format: PixelFormat) -> Generator[Ask]:
+def _stream(address: str, task: Task, pixel_format: PixelFormat) -> Generator[Ask]:
     with UpscaleClient(address) as client:
         yield lambda frames: (
             answer.array
             for answer in client.stream(
-                frames, model=model, scale=SCALE, profile=PROFILE, pixel_format=pixel_format, window=WINDOW
+                frames,
+                model=task.model,
+                scale=task.scale,
+                profile=task.profile,
+                pixel_format=pixel_format,
+                window=WINDOW,
             )
         )
 
 
 @contextmanager
-def _shared(address: str, model: str, pixel_format: PixelFormat) -> Generator[Ask]:
+def _shared(address: str, task: Task, pixel_format: PixelFormat) -> Generator[Ask]:
     def upscale(frames: Iterable[Pixels]) -> Iterator[Pixels]:
         for frame in frames:
             shared.inputs[0][:] = frame
@@ -150,7 +158,12 @@ def _shared(address: str, model: str, pixel_format: PixelFormat) -> Generator[As
     with (
         UpscaleClient(address) as client,
         client.shared_frames(
-            WIDTH, HEIGHT, scale=SCALE, model=model, profile=PROFILE, pixel_format=pixel_format
+            task.width,
+            task.height,
+            scale=task.scale,
+            model=task.model,
+            profile=task.profile,
+            pixel_format=pixel_format,
         ) as shared,
     ):
         yield upscale
@@ -166,21 +179,21 @@ def _triton(url: str) -> Generator[Any]:
 
 
 @contextmanager
-def _triton_bytes(url: str, model: str) -> Generator[Ask]:
+def _triton_bytes(url: str, task: Task) -> Generator[Ask]:
     def upscale(frames: Iterable[Pixels]) -> Iterator[Pixels]:
         for frame in frames:
             sent = InferInput("lr_frames", [1, *frame.shape], "UINT8")
             sent.set_data_from_numpy(frame[None])
-            yield client.infer(variant(model, "rgb24"), [sent]).as_numpy("sr_frames")[0]
+            yield client.infer(task.variant(), [sent]).as_numpy("sr_frames")[0]
 
     with _triton(url) as client:
         yield upscale
 
 
 @contextmanager
-def _triton_shared(url: str, model: str) -> Generator[Ask]:
-    taken = HEIGHT * WIDTH * 3
-    given = taken * SCALE**2
+def _triton_shared(url: str, task: Task) -> Generator[Ask]:
+    taken = task.height * task.width * 3
+    given = taken * task.scale**2
     name = f"upscale-benchmark-{os.getpid()}-{next(_region_numbers)}"
 
     def upscale(frames: Iterable[Pixels]) -> Iterator[Pixels]:
@@ -190,8 +203,8 @@ def _triton_shared(url: str, model: str) -> Generator[Ask]:
             sent.set_shared_memory(name, taken)
             wanted = InferRequestedOutput("sr_frames")
             wanted.set_shared_memory(name, given, taken)
-            client.infer(variant(model, "rgb24"), [sent], outputs=[wanted])
-            shape = (HEIGHT * SCALE, WIDTH * SCALE, 3)
+            client.infer(task.variant(), [sent], outputs=[wanted])
+            shape = (task.height * task.scale, task.width * task.scale, 3)
             yield shared_memory.get_contents_as_numpy(region, np.uint8, shape, taken)
 
     with _triton(url) as client:

@@ -50,6 +50,29 @@ def test_a_new_devices_report_is_taken_up(tmp_path: Path) -> None:
     assert row in markdown(tmp_path, 100, 60)
 
 
+def test_an_instance_behind_the_gateway_does_its_share_of_what_all_do(tmp_path: Path) -> None:
+    def row(way: str, instances: int, in_flight: int, per_s: float) -> dict[str, object]:
+        several = {"instances": instances, "in_flight": in_flight}
+        return {"model": "runet", "way": way, "frames_per_s": per_s, **several}
+
+    report = {
+        "device": "a device",
+        "command": "python -m benchmark chain --passes 2",
+        "networks": {"runet": "x2, 1920x1080 to 3840x2160"},
+        "rows": [
+            row("gateway_shm", 1, 1, 40.0),
+            row("gateway_shm", 1, 4, 50.0),
+            row("triton_shm", 1, 4, 60.0),
+            row("gateway_shm", 4, 4, 120.0),
+        ],
+    }
+    (tmp_path / "chain-device.json").write_text(json.dumps(report))
+    one, four = from_reports(tmp_path)
+    assert (one.frames_per_s, four.frames_per_s) == (50, 30)
+    assert four.what == "runet x2, 1920x1080, through the service, 4 on the device"
+    assert four.command == "benchmark chain"
+
+
 def test_of_a_running_service_the_best_batch_counts() -> None:
     times = tuple(
         BatchTime("triton:8001", width, 1080, frames, predicted_s)
