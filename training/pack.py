@@ -1,6 +1,6 @@
 """Patches in a small file: what travels to a machine with a GPU.
 
-As raw pixels a patch is 110 KB. As an AVIF picture without chroma subsampling it is 8 KB of a photograph, 7 KB of others
+As raw pixels a patch is 110 KB. As an AVIF picture without chroma subsampling one of a photograph is 8 KB, others are 7
 (means of samples of 60), at 45 dB: photographs lose their finest grain. docs/decisions.md says what that does.
 """
 
