@@ -306,6 +306,8 @@ def zoo(
     paths = {"images": images, "validation": validation, "test": test, "runs": runs, "weights": weights}
     options = [f"--budget={budget}", f"--device={device}", *(f"--{name}={path}" for name, path in paths.items())]
     options += ["--mixed-precision"] * mixed_precision + ["--compile"] * compiled + ["--fresh"] * again
+    if device == "cuda":
+        options.append(f"--workers={max(1, (os.cpu_count() or 1) // jobs)}")
     work = [
         Job(spec.name, scale, chosen, runs / f"{variant_name(spec.name, scale, chosen)}.log", tuple(options))
         for spec in wanted
