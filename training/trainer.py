@@ -133,7 +133,7 @@ class Trainer:
             return int(saved["settings"]["steps"])
         trial = copy.deepcopy(self)
         stream = chain.from_iterable(self._stream(batches, 0, workers) for _ in count())
-        for _ in range(2 * _RUNS_BEFORE_RECORDING):
+        for _ in range(2 if self._device.type == "cpu" else _RUNS_BEFORE_RECORDING + 2):
             trial.step(*next(stream))
         began, steps = time.monotonic(), 0
         while steps < 2 or time.monotonic() - began < min(10.0, 0.05 * seconds):
@@ -189,10 +189,11 @@ class Trainer:
         # Young averages forget faster, or they would remember the initialisation.
         self._forgotten.fill_(1 - min(settings.ema_decay, (1 + state.step) / (10 + state.step)))
         update = partial(self._update, stage)
+        lr, hr = lr.to(self._device), hr.to(self._device)
         if self._device.type != "cuda":
             loss = update(lr, hr)
         elif self._run_before[stage] < _RUNS_BEFORE_RECORDING:
-            loss = on_side_stream(update, lr.to(self._device), hr.to(self._device))
+            loss = on_side_stream(update, lr, hr)
             self._run_before[stage] += 1
         else:
             if stage not in self._recordings:
