@@ -9,7 +9,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import re
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from google.protobuf import text_format
+from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.progress import track
 
@@ -264,9 +264,11 @@ def _stages(gateway: GatewayProcess) -> Counter[tuple[str, str]]:
     with urllib.request.urlopen(f"http://127.0.0.1:{gateway.metrics_port}/metrics", timeout=10) as answer:
         page = answer.read().decode()
     stages: Counter[tuple[str, str]] = Counter()
-    pattern = r'^upscale_frame_seconds_(sum|count)\{.*stage="(\w+)".*\} (\S+)$'
-    for kind, stage, value in re.findall(pattern, page, re.MULTILINE):
-        stages[kind, stage] += float(value)  # pyright: ignore[reportArgumentType]
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            kind = sample.name.removeprefix("upscale_frame_seconds_")
+            if kind in ("sum", "count"):
+                stages[kind, sample.labels["stage"]] += sample.value  # pyright: ignore[reportArgumentType]
     return stages
 
 
