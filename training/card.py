@@ -91,6 +91,8 @@ def write_card(
     options = [f"--model {spec.name} --scale {scale} --profile {profile} --steps {settings['steps']}"]
     if settings["batch_size"] != Settings.batch_size:
         options.append(f"--batch-size {settings['batch_size']}")
+    if settings["hr_patch"] != Settings.hr_patch:
+        options.append(f"--hr-patch {settings['hr_patch']}")
     if settings["mixed_precision"]:
         options.append("--mixed-precision")
     rate = settings["recipe"]["stages"][0]["learning_rate"]

@@ -55,6 +55,8 @@ console = Console()
 
 _PRUNED_SHARE = 1 / 3
 """Of a run's time or steps that goes to the network that is to be pruned."""
+_PATCH_MULTIPLE = 12
+"""Sides of HR patches that every network takes at both scales."""
 _LOST_AT_MOST = 0.001
 """In dB, if weights are stored as float16."""
 _WATCHED = 10
@@ -100,6 +102,9 @@ def train(
         str, typer.Option(help="As many steps as fit into this time, e.g. 20m, instead of --steps.")
     ] = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Patches per step.")] = Settings.batch_size,
+    hr_patch: Annotated[
+        int, typer.Option(min=48, help="Side of the HR patches, a multiple of 12; packed ones have their own.")
+    ] = Settings.hr_patch,
     learning_rate: Annotated[
         float | None, typer.Option(min=0, help="At the first stage's peak, instead of the method's own.")
     ] = None,
@@ -136,6 +141,8 @@ def train(
     if device == "cuda" and not torch.cuda.is_available():
         raise OptionError("--device cuda: this machine has no usable GPU")
     seconds = _seconds(budget) if budget else None
+    if hr_patch % _PATCH_MULTIPLE:
+        raise OptionError(f"--hr-patch {hr_patch}: not a multiple of {_PATCH_MULTIPLE}")
     if prune_from and (spec.name != "bicubic_plus_plus" or prune_from <= CHANNELS or start_from):
         raise OptionError(
             f"--prune-from {prune_from}: only bicubic_plus_plus is pruned, from more than {CHANNELS}, afresh"
@@ -150,6 +157,7 @@ def train(
         recipe=Recipe((first, *others)),
         steps=steps,
         batch_size=batch_size,
+        hr_patch=hr_patch,
         degradation=TRAINING[chosen],
         start_from=f"{start_from} ({digest(start_from)[:12]})" if start_from else "",
         teacher=teacher,
@@ -162,7 +170,8 @@ def train(
         for name in (spec.name, wide_name):
             shutil.rmtree(runs / variant_name(name, scale, chosen), ignore_errors=True)
     makers = workers or (max(1, (os.cpu_count() or 1) - 1) if device == "cuda" else 1)
-    patches = load_patches(images, settings.hr_patch)
+    patches = load_patches(images, hr_patch)
+    settings = replace(settings, hr_patch=patches.side)
     console.print(f"{len(patches)} patches of {settings.hr_patch}x{settings.hr_patch} from {images}")
 
     def fit(spec: ModelSpec, settings: Settings, start: nn.Module | None, seconds: float | None) -> Fitted:

@@ -88,7 +88,9 @@ def load_patches(folder: Path, side: int, *, most_per_image: int = 400, seed: in
             of_each = [job.result() for job in track(jobs, f"cutting {side}-pixel patches")]
         count = sum(map(len, of_each))
         if not count:
-            raise NoPatchesError(f"the {len(images)} pictures in {folder} are too small or too flat to train on")
+            raise NoPatchesError(
+                f"the {len(images)} pictures in {folder} are smaller than {side}x{side} or too flat to train on"
+            )
         stored = np.empty(count, [("photograph", np.bool_), ("pixels", np.uint8, (side, side, 3))])
         photograph = [category_of(path) == "photographs" for path in images]
         stored["photograph"] = np.repeat(photograph, [len(cut) for cut in of_each])

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.patches import Batches
 
-CAPACITY = 8192
-"""Of a pool, in pairs; 1.1 GB of 192x192 patches at x2."""
-_LEAST = 1024
+CAPACITY = 2048
+"""Of a pool, in pairs; 1.0 GB of 360x360 patches at x2."""
+_LEAST = 256
 """Pairs before the first batch is drawn, or as many as there will ever be."""
 
 

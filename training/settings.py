@@ -31,9 +31,10 @@ class Settings:
     recipe: Recipe = field(default_factory=Recipe)
     """What is minimised, when, at which rate; each method has its own."""
     steps: int = 20_000
-    batch_size: int = 4
-    hr_patch: int = 192
-    """Side of the HR patches in pixels; divisible by 2 * 3 and 3 * 4, what RUNet unshuffles."""
+    batch_size: int = 1
+    hr_patch: int = 360
+    """Side of the HR patches in pixels; divisible by 2 * 3 and 3 * 4, what RUNet unshuffles. Decibels are a whole
+    picture's: over a large patch they come near to that, over several small ones they do not."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Of Adam, which moves the biases."""
     warmup_steps: int = 200

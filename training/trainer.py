@@ -116,7 +116,7 @@ class Trainer:
         """Let torch compile the network: it pays where steps are many and a GPU runs them."""
         self._forward = torch.compile(self._state.network)  # pyright: ignore[reportAttributeAccessIssue]
 
-    def solve_start(self, batches: Batches, several: int = 4) -> bool:
+    def solve_start(self, batches: Batches, several: int = 8) -> bool:
         """Solve the last convolution on the first batches, if the network has one that can be; see training.start."""
         if self._checkpoint.exists():
             return False

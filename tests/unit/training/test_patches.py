@@ -56,7 +56,7 @@ def test_a_folder_without_use_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NoPatchesError, match="no pictures in"):
         load_patches(tmp_path / "nowhere", 48)
     Image.new("RGB", (480, 480), "grey").save(tmp_path / "flat.png")
-    with pytest.raises(NoPatchesError, match="too small or too flat"):
+    with pytest.raises(NoPatchesError, match="smaller than 48x48 or too flat"):
         load_patches(tmp_path, 48)
 
 

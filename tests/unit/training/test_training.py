@@ -232,7 +232,7 @@ def test_a_run_leaves_weights_with_their_history_and_a_card(pictures: Path, tmp_
     assert "settings" in facts(path)
     card = path.with_suffix(".md").read_text()
     assert "python -m training --model qqcoin --scale 2 --profile compressed --steps " in card
-    assert " --batch-size 2 --loss l1`" in card
+    assert " --batch-size 2 --hr-patch 192 --loss l1`" in card, "the side is the packed patches' own"
     assert "- Stored as float32: there were no validation pictures to try float16 on" in card
     assert card.index("Frames: JPEG 90.") < card.index("Frames: clean.")
     assert card.count("| **mean** | all |") == 2
@@ -302,6 +302,7 @@ def test_a_card_takes_what_was_measured_of_these_weights_and_no_others(pictures:
         (["--loss", "odd"], "training: --loss 'odd': known are l1, charbonnier, l2, psnr, l1+fft, l2+fft"),
         (["--budget", "soon"], "training: --budget 'soon': a number and a unit are expected, e.g. 90s, 20m or 1.5h"),
         (["--teacher", "lfdn"], "training: --teacher lfdn: it takes values in [0, 255], both must take [0, 1]"),
+        (["--hr-patch", "100"], "training: --hr-patch 100: not a multiple of 12"),
         (["--prune-from", "40"], "training: --prune-from 40: only bicubic_plus_plus is pruned, from more than 32"),
         (["--model", "bicubic"], "training: model 'bicubic' has nothing to train"),
         (["--start-from", "/nowhere"], "training: no weights at /nowhere"),
