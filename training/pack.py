@@ -1,7 +1,8 @@
 """Patches in a small file: what travels to a machine with a GPU.
 
 As raw pixels a patch is 389 KB. As an AVIF picture without chroma subsampling one of a photograph is 32 KB, others are
-16 (means of samples of 60), at 45 and 47 dB: photographs lose their finest grain. docs/decisions.md says what that does.
+16 (means of samples of 60), at 45 and 47 dB: photographs lose their finest grain. docs/decisions.md says what that
+does.
 """
 
 from __future__ import annotations
