@@ -195,7 +195,7 @@ def test_a_pruned_run_goes_from_wide_to_narrow(pictures: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stdout + done.stderr
     path = weights_path(get("bicubic_plus_plus"), 3, "clean", tmp_path)
     assert load_file(get("bicubic_plus_plus"), 3, path).get_parameter("tail.weight").shape[1] == 32
-    assert "--steps 6 --prune-from 34" in path.with_suffix(".md").read_text()
+    assert "--steps 6 --hr-patch 192 --prune-from 34" in path.with_suffix(".md").read_text()
     assert (tmp_path / "runs" / "bicubic_plus_plus_34_x3_clean").is_dir()
 
 
@@ -261,6 +261,7 @@ def test_float16_is_stored_where_the_pictures_lose_nothing(pictures: Path, tmp_p
     folders = {"images": pictures, "validation": pictures, "test": tmp_path / "none", "runs": tmp_path}
     options = [f"--{name}={path}" for name, path in {**folders, "weights": tmp_path}.items()]
     command = [sys.executable, "-m", "training", *options, "--model=bicubic_plus_plus", "--scale=3", "--steps=2"]
+    command += ["--hr-patch=192"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     path = weights_path(get("bicubic_plus_plus"), 3, "compressed", tmp_path)
