@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -254,4 +255,13 @@ def _balancer(host: Host, certificate: Path, a: Site, b: Site, log: Path) -> sub
     }
     command = [*LIFELINE, str(HAPROXY), "-f", str(ROOT / "deploy" / "haproxy" / "haproxy.cfg")]
     with log.open("wb") as output:
-        return host.do(lambda: subprocess.Popen(command, env=environment, stdout=output, stderr=output))
+        process = host.do(lambda: subprocess.Popen(command, env=environment, stdout=output, stderr=output))
+    # A client that comes before it listens is refused, and that would be no fault of the service.
+    until(lambda: host.do(lambda: _listens(EDGE)), "the balancer does not listen")
+    return process
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
