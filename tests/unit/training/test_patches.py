@@ -145,3 +145,12 @@ def test_packed_patches_are_nearly_the_patches(pictures: Path, tmp_path: Path) -
     assert path.stat().st_size < 0.03 * 2**20
     with pytest.raises(ValueError, match=r"ends in \.patches"):
         pack(patches, tmp_path / "some.bin", megabytes=1)
+
+
+def test_packed_photographs_keep_their_grain(pictures: Path, tmp_path: Path) -> None:
+    drawn = load_patches(pictures, 48)
+    patches = Patches(drawn.pixels, np.ones(len(drawn), np.bool_))
+    pack(patches, tmp_path / "photographs.patches", megabytes=10)
+    unpacked = load_patches(tmp_path / "photographs.patches", 48)
+    order = np.random.default_rng(0).permutation(len(patches))
+    assert min(psnr(own, patches.pixels[i]) for own, i in zip(unpacked.pixels, order, strict=True)) >= 50
