@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Loss = Literal["l1", "charbonnier", "l2", "psnr", "l1+fft", "l2+fft"]
+Loss = Literal["l1", "charbonnier", "l2", "psnr", "rmse", "l1+fft", "l2+fft"]
 """What a stage minimises.
 
-`charbonnier` is L1 rounded off near zero. `psnr` is L2 in decibels, per patch. `+fft` adds the L1 distance of the
-spectra, times 0.05 (ShuffleMixer, Sun et al., 2022).
+`charbonnier` is L1 rounded off near zero. `psnr` is L2 in decibels, `rmse` the root of L2, both per patch. `+fft` adds
+the L1 distance of the spectra, times 0.05 (ShuffleMixer, Sun et al., 2022).
 """
 
 

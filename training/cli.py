@@ -110,7 +110,7 @@ def train(
     ] = None,
     loss: Annotated[
         str,
-        typer.Option(help="In every stage. By default psnr for compressed frames, for clean ones the method's own."),
+        typer.Option(help="In every stage. By default rmse for compressed frames, for clean ones the method's own."),
     ] = "",
     start_from: Annotated[Path | None, typer.Option(help="Weights to start from instead of random ones.")] = None,
     teacher: Annotated[str, typer.Option(help="A trained method to imitate besides the truth, e.g. r2cnet.")] = "",

@@ -11,7 +11,7 @@ from models.recipe import Loss, Recipe, Stage
 from models.weights import Profile
 from training.degradation import Degradation
 
-_PROFILE_LOSS: Mapping[Profile, Loss] = MappingProxyType({"compressed": "psnr"})
+_PROFILE_LOSS: Mapping[Profile, Loss] = MappingProxyType({"compressed": "rmse"})
 """What every stage minimises, whatever the method's own recipe says; docs/decisions.md has the reason."""
 
 
@@ -33,8 +33,7 @@ class Settings:
     steps: int = 20_000
     batch_size: int = 1
     hr_patch: int = 360
-    """Side of the HR patches in pixels; divisible by 2 * 3 and 3 * 4, what RUNet unshuffles. Decibels are a whole
-    picture's: over a large patch they come near to that, over several small ones they do not."""
+    """Side of the HR patches in pixels; divisible by 2 * 3 and 3 * 4, what RUNet unshuffles."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Of Adam, which moves the biases."""
     warmup_steps: int = 200

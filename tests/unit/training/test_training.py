@@ -29,7 +29,7 @@ from training.patches import Batches, load_patches
 from training.pictures import list_images
 from training.pruning import prune
 from training.quality import evaluate, lost_in_half
-from training.settings import Settings
+from training.settings import Settings, recipe_for
 from training.trainer import CheckpointError, Trainer
 
 
@@ -105,10 +105,12 @@ def test_learning_rate_warms_up_and_ends_near_zero() -> None:
     assert rates[999] < 1e-7
 
 
-def test_compressed_frames_have_decibels_from_beginning_to_end() -> None:
+def test_compressed_frames_have_one_loss_from_beginning_to_end() -> None:
     for first in LOSSES:
-        recipe = two_stages(first, "l2").with_loss("psnr")
-        assert [stage.loss for stage in recipe.stages] == ["psnr", "psnr"]
+        own = two_stages(first, "l2")
+        assert recipe_for("clean", own) == own
+        recipe = recipe_for("compressed", own)
+        assert [stage.loss for stage in recipe.stages] == ["rmse", "rmse"]
         assert [stage.learning_rate for stage in recipe.stages] == [
             stage.learning_rate for stage in two_stages(first).stages
         ]
@@ -120,6 +122,22 @@ def test_every_loss_prefers_the_better_picture(name: Loss) -> None:
     target = torch.rand(2, 3, 16, 16)
     near, far = target + 0.01 * torch.randn_like(target), target + 0.1 * torch.randn_like(target)
     assert LOSSES[name](near, target) < LOSSES[name](far, target)
+
+
+def test_no_patch_outweighs_another_by_the_root_of_its_error() -> None:
+    """A smooth patch pulls as hard as one with edges, by decibels as much harder as its error is smaller."""
+    torch.manual_seed(0)
+    target = torch.rand(2, 3, 16, 16)
+    output = target + torch.tensor([0.001, 0.1])[:, None, None, None] * torch.randn_like(target)
+    pulls: dict[Loss, float] = {}
+    for name in ("rmse", "psnr"):
+        given = output.clone().requires_grad_()
+        LOSSES[name](given, target).backward()
+        assert given.grad is not None
+        smooth, edges = given.grad.flatten(1).norm(dim=1)
+        pulls[name] = float(smooth / edges)
+    assert 0.9 < pulls["rmse"] < 1.1
+    assert 80 < pulls["psnr"] < 120
 
 
 def test_a_budget_becomes_a_number_of_steps(pictures: Path, tmp_path: Path) -> None:
@@ -300,7 +318,7 @@ def test_a_card_takes_what_was_measured_of_these_weights_and_no_others(pictures:
         (["--scale", "5"], "training: model 'runet' has no x5; its scales are: x2, x3"),
         (["--profile", "odd"], "training: unknown profile 'odd'; known are: clean, compressed"),
         (["--images", "/nowhere"], "training: no pictures in /nowhere: name a folder with --images"),
-        (["--loss", "odd"], "training: --loss 'odd': known are l1, charbonnier, l2, psnr, l1+fft, l2+fft"),
+        (["--loss", "odd"], "training: --loss 'odd': known are l1, charbonnier, l2, psnr, rmse, l1+fft, l2+fft"),
         (["--budget", "soon"], "training: --budget 'soon': a number and a unit are expected, e.g. 90s, 20m or 1.5h"),
         (["--teacher", "lfdn"], "training: --teacher lfdn: it takes values in [0, 255], both must take [0, 1]"),
         (["--hr-patch", "100"], "training: --hr-patch 100: not a multiple of 12"),
