@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter
+from matplotlib.transforms import Bbox
 
 _COLOURS = ("#2a6fdb", "#d1495b")
 _LINE_COLOURS = (*_COLOURS, "#3c9d5d", "#e8a33d", "#7a5195")
@@ -17,7 +20,14 @@ _BAR_COLOURS = ("#2a6fdb", "#7a5195", "#8a8f98")
 _SPAN_COLOURS = ("#3c9d5d", "#7a5195", "#d1495b", "#e8a33d")
 # Text stays text, and the same numbers give the same file.
 _STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "upscale", "font.size": 9}
-_ABOVE, _BELOW, _ASIDE = (4, 3), (4, -9), (4, 0)
+_ASIDE = (4, 0)
+_LABEL_PLACES = [
+    ((across, up), side)
+    for distance in (1, 2, 3)
+    for up in (3 * distance, -3 * distance - 6, -3)
+    for across, side in ((4, "left"), (-4, "right"))
+]
+"""Of a point's label: its offset in points, and its side that is at the point. The first that is free is taken."""
 
 
 def scatter(
@@ -29,10 +39,6 @@ def scatter(
         panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
         for axes, (name, points), colour in zip(panels, groups.items(), _COLOURS, strict=False):
             axes.scatter([p[1] for p in points], [p[2] for p in points], s=22, color=colour)
-            # Neighbours' labels take turns, so that few lie on one another.
-            for number, (label, across, up) in enumerate(sorted(points, key=lambda point: point[1])):
-                offset = _BELOW if number % 2 else _ABOVE
-                axes.annotate(label, (across, up), offset, textcoords="offset points", fontsize=7)
             axes.set_xscale("log")
             axes.margins(x=0.15)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -40,7 +46,37 @@ def scatter(
             axes.grid(visible=True, which="both", linewidth=0.3, alpha=0.6)
         panels[0].set_ylabel(y)
         figure.suptitle(title)
+        # Where the panels end up decides which labels lie on one another.
+        figure.draw_without_rendering()
+        for axes, points in zip(panels, groups.values(), strict=True):
+            _label(axes, points)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _label(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
+    """Write every point's name beside it, where no point and no other name is, if there is such a place."""
+    dots = axes.transData.transform([point[1:] for point in points])
+    taken = [Bbox.from_extents(across - 3, up - 3, across + 3, up + 3) for across, up in dots]
+    for name, across, up in sorted(points, key=lambda point: point[1]):
+        tried: list[tuple[float, Annotation, Bbox]] = []
+        for offset, side in _LABEL_PLACES:
+            label = axes.annotate(name, (across, up), offset, textcoords="offset points", fontsize=7, ha=side)
+            box = label.get_window_extent()
+            tried.append((sum(_shared(box, other) for other in taken), label, box))
+            if not tried[-1][0]:
+                break
+        best = min(range(len(tried)), key=lambda number: tried[number][0])
+        for number, (_, label, box) in enumerate(tried):
+            if number == best:
+                taken.append(box)
+            else:
+                label.remove()
+
+
+def _shared(one: Bbox, other: Bbox) -> float:
+    """The area that two boxes share."""
+    both = Bbox.intersection(one, other)
+    return 0.0 if both is None else both.width * both.height
 
 
 def bars(groups: Mapping[str, Sequence[tuple[str, float, float]]], path: Path, *, title: str, x: str) -> None:
