@@ -1,7 +1,7 @@
 """Patches in a small file: what travels to a machine with a GPU.
 
 As raw pixels a patch is 389 KB. One of a photograph is 49 KB as a JPEG, without chroma subsampling, at the lowest
-quality that keeps it within 50 dB. Others, drawn and rendered, are 16 KB as AVIF pictures, at 47 dB.
+quality that keeps it within 50 dB. Others, drawn and rendered, are 17 KB as AVIF pictures, at 47 dB.
 """
 
 from __future__ import annotations
