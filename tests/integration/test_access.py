@@ -48,6 +48,13 @@ def get(gateway: GatewayProcess, path: str) -> int:
         return error.code
 
 
+def states(gateway: GatewayProcess) -> str:
+    """The gateway's metrics that say what it takes for there."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.metrics_port}/metrics") as answer:
+        lines: list[str] = answer.read().decode().splitlines()
+    return "\n".join(line for line in lines if line.startswith(("upscale_ready", "upscale_triton", "upscale_workers")))
+
+
 def test_by_tls_frames_are_answered_and_without_it_nothing_is(
     triton: EmbeddedTriton, start_gateway: StartGateway, authority: Authority, lr_720p: Pixels
 ) -> None:
@@ -309,8 +316,8 @@ def test_the_ops_port_tells_whether_it_lives_and_is_ready(
     assert [get(gateway, path) for path in ("/livez", "/readyz", "/metrics", "/")] == [200, 200, 200, 404]
     server.stop()
     deadline = time.monotonic() + 20
-    while get(gateway, "/readyz") != 503:
-        assert time.monotonic() < deadline
+    while (code := get(gateway, "/readyz")) != 503:
+        assert time.monotonic() < deadline, f"/readyz still says {code}:\n{states(gateway)}"
         time.sleep(0.1)
     assert get(gateway, "/livez") == 200
     with grpc.insecure_channel(gateway.address) as channel:
