@@ -39,14 +39,15 @@ from training.degradation import PROTOCOL_JPEG
 from training.pictures import list_images
 from training.quality import upscale
 
-_REPORTS = ROOT / "docs" / "benchmarks"
+_TEST = Path("data/test")
+_DOCS = ROOT / "docs"
 
 
 def command(
     model: Annotated[str, typer.Option(help="One method, or 'all' that have weights.")] = "runet",
     scale: Annotated[int, typer.Option(help="2 or 3; with 'all' both.")] = 2,
     profile: Annotated[str, typer.Option(help="clean or compressed.")] = DEFAULT_PROFILE,
-    images: Annotated[Path, typer.Option(help="Folder of HR pictures.")] = Path("data/test"),
+    images: Annotated[Path, typer.Option(help="Folder of HR pictures.")] = _TEST,
     jpeg: Annotated[
         int | None,
         typer.Option(min=0, max=100, help="Of the LR frames; 0: none. By default the profile's: 90 or none."),
@@ -68,12 +69,18 @@ def command(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="With 'all': where .json, .svg and .png go, without suffix; by default docs/benchmarks/quality-PROFILE"
+            help="With 'all': where .json, .svg and .png go, without suffix; by default "
+            "docs/benchmarks/quality-PROFILE, for pictures other than data/test quality-FOLDER-PROFILE."
         ),
     ] = None,
     page_file: Annotated[
-        Path, typer.Option("--page", help="With 'all': the Markdown page whose part on the profile is written.")
-    ] = ROOT / "docs" / "quality.md",
+        Path | None,
+        typer.Option(
+            "--page",
+            help="With 'all': the Markdown page whose part on the profile is written; by default docs/quality.md, "
+            "for pictures other than data/test docs/quality-FOLDER.md.",
+        ),
+    ] = None,
 ) -> None:
     """PSNR and SSIM of a trained network on whole pictures, beside bicubic and Lanczos.
 
@@ -86,8 +93,9 @@ def command(
     paths = _first_of_each_category(list_images(images) if images.is_dir() else [], most)
     if not paths:
         raise BenchmarkError(f"no pictures in {images}: name a folder with --images, or run 'python -m training data'")
-    files = output or _REPORTS / f"quality-{chosen}"
-    known = _read(files.with_suffix(".json")) if model == "all" and not again else []
+    usual_files, usual_page = places(images, chosen)
+    files, written = output or usual_files, page_file or usual_page
+    known = _read(files.with_name(f"{files.name}.json")) if model == "all" and not again else []
     measurements = Measurements(paths, quality, organisers, known)
     measured: list[Quality] = []
     with contextlib.ExitStack() as stack:
@@ -112,8 +120,9 @@ def command(
             if model == "all":
                 progress.console.print(f"{spec.name} x{each}: {found.average('gain'):+.3f} dB")
         if model == "all":
-            options = f" --most {most}" if most else ""
-            _write(measured, jobs, paths, _for_readers(images), files, page_file, options)
+            shown = _for_readers(images)
+            options = ("" if _is_test(images) else f" --images {shown}") + (f" --most {most}" if most else "")
+            _write(measured, jobs, paths, shown, files, written, options)
     if as_json:
         report = [each.as_json() for each in measured]
         print(json.dumps(report if model == "all" else report[0], indent=2))
@@ -121,9 +130,19 @@ def command(
         console = Console()
         for line in page.correlations(measured):
             console.print(line)
-        console.print(f"written: {page_file}, {files}.json, {files}.svg, {files}.png")
+        console.print(f"written: {written}, {files}.json, {files}.svg, {files}.png")
     else:
         _show(measured[0])
+
+
+def places(images: Path, profile: Profile) -> tuple[Path, Path]:
+    """Where the numbers of all networks on the pictures of a folder go, without suffix, and the page about them."""
+    name = "quality" if _is_test(images) else f"quality-{images.resolve().name}"
+    return _DOCS / "benchmarks" / f"{name}-{profile}", _DOCS / f"{name}.md"
+
+
+def _is_test(images: Path) -> bool:
+    return images.resolve() == (ROOT / _TEST).resolve()
 
 
 def _jobs(model: str, scale: int, profile: Profile, weights: Path) -> list[tuple[ModelSpec, int]]:
@@ -212,9 +231,9 @@ def _write(
     options: str,
 ) -> None:
     files.parent.mkdir(parents=True, exist_ok=True)
-    files.with_suffix(".json").write_text(json.dumps([each.as_json() for each in measured], indent=1) + "\n")
+    files.with_name(f"{files.name}.json").write_text(json.dumps([each.as_json() for each in measured], indent=1) + "\n")
     best = max(range(len(measured)), key=lambda number: measured[number].average("gain"))
-    shown = details.draw(measured[best], jobs[best][2], paths, files.with_suffix(".png"))
+    shown = details.draw(measured[best], jobs[best][2], paths, files.with_name(f"{files.name}.png"))
     page.write(measured, shown, images, files, page_file, options)
 
 

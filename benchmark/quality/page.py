@@ -31,7 +31,7 @@ def write(
         page: the Markdown page.
         options: of the command, beside the profile, that decide what was measured.
     """
-    _draw(measured, files.with_suffix(".svg"))
+    _draw(measured, files.with_name(f"{files.name}.svg"))
     if not page.exists():
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text("# Quality\n")
@@ -110,9 +110,9 @@ def _part(measured: Sequence[Quality], shown: Sequence[Shown], images: str, name
     yield ""
     yield from correlations(measured)
     yield ""
-    yield f"![Gain over bicubic and multiply-accumulates]({files.with_suffix('.svg').as_posix()})"
+    yield f"![Gain over bicubic and multiply-accumulates]({files.as_posix()}.svg)"
     yield ""
-    yield f"![Details: bicubic, ours, the original]({files.with_suffix('.png').as_posix()})"
+    yield f"![Details: bicubic, ours, the original]({files.as_posix()}.png)"
     yield ""
     yield "Of each kind this is the picture with the median gain, at the place where bicubic is furthest from the"
     yield "original; PSNR over RGB of the whole picture:"

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from benchmark.quality.command import command
+from benchmark.quality.command import command, places
 from benchmark.quality.measure import ImageScores, Quality
 from benchmark.quality.page import correlations, rank_correlation
 from models.registry import get
@@ -97,7 +97,7 @@ def test_all_that_have_weights_make_a_page(pictures: Path, tmp_path: Path) -> No
     page = tmp_path / "docs" / "quality.md"
 
     def measure(profile: Profile) -> Path:
-        files = tmp_path / "docs" / "benchmarks" / f"quality-{profile}"
+        files = tmp_path / "docs" / "benchmarks" / f"quality-1.0-{profile}"
         command(
             model="all",
             profile=profile,
@@ -120,27 +120,34 @@ def test_all_that_have_weights_make_a_page(pictures: Path, tmp_path: Path) -> No
     assert part.startswith("# Quality\n")
     assert part.count("| repnet |") == 2
     assert "1 photographs, 1 pictures" in part
-    assert "(benchmarks/quality-compressed.png)" in part
+    assert "(benchmarks/quality-1.0-compressed.png)" in part
     assert "- photographs: " in part
     assert "`bird.png` of Debian's `enlightenment-data` (BSD-2-Clause" in part
     assert "- text: " in part
-    assert ">repnet</text>" in files.with_suffix(".svg").read_text()
-    with Image.open(files.with_suffix(".png")) as sheet:
+    assert ">repnet</text>" in Path(f"{files}.svg").read_text()
+    with Image.open(Path(f"{files}.png")) as sheet:
         assert sheet.size == (3 * 320 + 2 * 8, 2 * (192 + 28)), "a photograph and text; `pictures` have no known terms"
 
-    report = json.loads(files.with_suffix(".json").read_text())
+    report = json.loads(Path(f"{files}.json").read_text())
     assert [each["scale"] for each in report] == [2, 3]
     report[0]["per_image"][0]["psnr_y"] = 12.5
-    files.with_suffix(".json").write_text(json.dumps(report))
+    Path(f"{files}.json").write_text(json.dumps(report))
     save(spec.build(3), weights_path(spec, 3, "compressed", tmp_path))
     measure("clean")
     measure("compressed")
-    kept, anew = json.loads(files.with_suffix(".json").read_text())
+    kept, anew = json.loads(Path(f"{files}.json").read_text())
     assert kept["per_image"][0]["psnr_y"] == 12.5, "weights that have not changed are not measured again"
     assert anew["psnr_rgb"] != report[1]["psnr_rgb"]
     text = page.read_text()
     assert text.count("| repnet |") == 3, "each profile keeps its part"
     assert text.index("## Profile `compressed`") < text.index("## Profile `clean`")
+
+
+def test_other_pictures_have_a_page_of_their_own() -> None:
+    files, page = places(ROOT / "data" / "test", "clean")
+    assert (files, page) == (ROOT / "docs/benchmarks/quality-clean", ROOT / "docs/quality.md")
+    files, page = places(Path("/my/captures_2.0/"), "clean")
+    assert (files, page) == (ROOT / "docs/benchmarks/quality-captures_2.0-clean", ROOT / "docs/quality-captures_2.0.md")
 
 
 def _measured(model: str, gain: float) -> Quality:
