@@ -71,7 +71,8 @@ class Trainer:
         settings: what the run depends on; a checkpoint made with others is refused.
         runs: the folder that keeps checkpoints and learning curves.
         device: "cpu" or "cuda".
-        start: a network of the same kind whose weights are the first; None starts from random ones.
+        start: a network of the same kind whose weights are the first, and whose batch normalisation keeps its
+            statistics; None starts from random ones.
         teacher: a larger trained network of the same scale and input range [0, 1] to imitate besides the truth.
     """
 
@@ -100,6 +101,7 @@ class Trainer:
             torch.backends.cudnn.benchmark = True
         if start is not None:
             network.load_state_dict(start.state_dict())
+            _keep_statistics(network)
         self._teacher = None if teacher is None else teacher.to(self._device).eval().requires_grad_(False)
         self._forward: nn.Module = network
         self._state = _State(
@@ -272,3 +274,10 @@ class Trainer:
         state.average.load_state_dict(saved["average"])
         state.optimiser.load_state_dict(saved["optimiser"])
         state.step, state.seconds = saved["step"], saved["seconds"]
+
+
+def _keep_statistics(network: nn.Module) -> None:
+    """Normalise by the statistics that the network has, as when deployed, and not by those of each small batch."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()

@@ -149,6 +149,21 @@ def test_a_budget_becomes_a_number_of_steps(pictures: Path, tmp_path: Path) -> N
     assert trainer.steps_within(1000, batches) == SETTINGS.steps, "a run that goes on keeps the steps it had"
 
 
+def test_trained_weights_keep_the_statistics_of_their_batch_normalisation(pictures: Path, tmp_path: Path) -> None:
+    spec, settings = get("repnet"), replace(SETTINGS, batch_size=1)
+    batches = Batches(load_patches(pictures, 48), 2, settings)
+
+    def statistics(network: nn.Module) -> torch.Tensor:
+        return torch.cat([tensor for name, tensor in network.named_buffers() if "running" in name])
+
+    first = Trainer(spec, 2, "compressed", settings, runs=tmp_path / "first").run(batches, [], workers=0).network
+    assert not torch.equal(statistics(first), statistics(spec.build(2)))
+    on = Trainer(spec, 2, "compressed", settings, runs=tmp_path / "on", start=first).run(batches, [], workers=0).network
+    assert torch.equal(statistics(on), statistics(first))
+    kernel = "body.0.conv3.weight"
+    assert not torch.equal(on.get_parameter(kernel), first.get_parameter(kernel))
+
+
 def test_a_teacher_is_imitated(pictures: Path, tmp_path: Path) -> None:
     """RUNet starts as bicubic. Taught by bicubic alone it stays so; taught by the pictures it does not."""
     bicubic = get("bicubic").build(2)
