@@ -23,6 +23,7 @@ _TERMS: Mapping[str, str] = {
     "enlightenment-data": "BSD-2-Clause, by Carsten Haitzler and contributors",
     "lomiri-wallpapers-20.04": "CC-BY-SA-3.0, by whom the file's name says",
     "ukui-wallpapers": "CC-BY-SA-3.0, by the Ubuntu Kylin community",
+    "ukui-wallpapers_20.04.4": "CC-BY-SA-3.0, by the Ubuntu Kylin community",
     "povray-examples": "scene CC-BY-3.0, by Persistence of Vision Raytracer Pty. Ltd.; rendered here",
 }
 """The Debian packages whose terms are the same for all that a detail may be shown of."""
