@@ -148,7 +148,7 @@ def train(
             f"--prune-from {prune_from}: only bicubic_plus_plus is pruned, from more than {CHANNELS}, afresh"
         )
     start = load_file(spec, scale, start_from) if start_from else None
-    master = _teacher(teacher, spec, scale, chosen, weights) if teacher else None
+    master = _teacher(teacher, scale, chosen, weights) if teacher else None
     recipe = spec.recipe.with_loss(_loss(loss)) if loss else recipe_for(chosen, spec.recipe)
     first, *others = recipe.stages
     if learning_rate is not None:
@@ -176,7 +176,17 @@ def train(
 
     def fit(spec: ModelSpec, settings: Settings, start: nn.Module | None, seconds: float | None) -> Fitted:
         def trainer(settings: Settings) -> Trainer:
-            made = Trainer(spec, scale, chosen, settings, runs=runs, device=device, start=start, teacher=master)
+            made = Trainer(
+                spec,
+                scale,
+                chosen,
+                settings,
+                runs=runs,
+                device=device,
+                start=start,
+                teacher=master,
+                teacher_range=get(teacher).input_range if teacher else 1.0,
+            )
             if compiled:
                 made.compile()
             return made
@@ -255,12 +265,9 @@ def _card(spec: ModelSpec, scale: int, profile: Profile, weights: Path, test: Pa
     console.print(f"card: {write_card(weights, spec, scale, profile, results)}")
 
 
-def _teacher(name: str, spec: ModelSpec, scale: int, profile: Profile, weights: Path) -> nn.Module:
+def _teacher(name: str, scale: int, profile: Profile, weights: Path) -> nn.Module:
     """The trained network called `name`, deployed, to be imitated."""
-    master = get(name)
-    if spec.input_range != 1.0 or master.input_range != 1.0:
-        raise OptionError(f"--teacher {name}: it takes values in [0, {master.input_range:g}], both must take [0, 1]")
-    return reparameterise(load(master, scale, profile, weights))
+    return reparameterise(load(get(name), scale, profile, weights))
 
 
 def _seconds(budget: str) -> float:

@@ -73,7 +73,8 @@ class Trainer:
         device: "cpu" or "cuda".
         start: a network of the same kind whose weights are the first, and whose batch normalisation keeps its
             statistics; None starts from random ones.
-        teacher: a larger trained network of the same scale and input range [0, 1] to imitate besides the truth.
+        teacher: a larger trained network of the same scale to imitate besides the truth.
+        teacher_range: its input range.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Trainer:
         device: str = "cpu",
         start: nn.Module | None = None,
         teacher: nn.Module | None = None,
+        teacher_range: float = 1.0,
     ) -> None:
         self._scale = scale
         self._profile: Profile = profile
@@ -103,6 +105,7 @@ class Trainer:
             network.load_state_dict(start.state_dict())
             _keep_statistics(network)
         self._teacher = None if teacher is None else teacher.to(self._device).eval().requires_grad_(False)
+        self._teacher_range = teacher_range
         self._forward: nn.Module = network
         self._state = _State(
             network=network,
@@ -219,7 +222,7 @@ class Trainer:
         mixed = settings.mixed_precision and stage + 1 < len(settings.recipe.stages)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=mixed, cache_enabled=False):
             output = self._forward(lr * self._input_range).float() / self._input_range
-            imitated = None if self._teacher is None else self._teacher(lr).float()
+            imitated = self._taught(lr)
         loss = loss_of(output, hr)
         if imitated is not None:
             loss = (1 - settings.teacher_share) * loss + settings.teacher_share * loss_of(output, imitated)
@@ -235,6 +238,12 @@ class Trainer:
             for kept, current in zip(state.average.buffers(), state.network.buffers(), strict=True):
                 kept.copy_(current)
         return loss.detach()
+
+    def _taught(self, lr: Tensor) -> Tensor | None:
+        """The teacher's pictures, RGB in [0, 1]."""
+        if self._teacher is None:
+            return None
+        return self._teacher(lr * self._teacher_range).float() / self._teacher_range
 
     def _stream(self, batches: Batches, first_step: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
         if self._device.type == "cuda":
