@@ -9,6 +9,8 @@ Interpretation:
   no parameters and no counted MACs, and the network, whose tail starts at zero, is bicubic at first and learns the
   residual; docs/decisions.md says why.
 - The RepBlock is RepVGG's (3x3 + 1x1 + identity) without batch normalisation.
+- Colours reach from 0 to 4, not to 1: GELU and SiLU are all but straight for the small differences that detail is made
+  of, and how small they are is a matter of scale. docs/decisions.md has what it changes.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ _CONFIGS = {
 class RUNet(nn.Module):
     """RUNet in its training form.
 
-    Shapes: float RGB in [0, 1], (N, 3, H, W) to (N, 3, scale*H, scale*W); any H and W (replicated up to a multiple of
+    Shapes: float RGB in [0, 4], (N, 3, H, W) to (N, 3, scale*H, scale*W); any H and W (replicated up to a multiple of
     the unshuffle factor, then cropped).
     """
 
@@ -76,6 +78,7 @@ SPEC = ModelSpec(
     section="3.3",
     idea="a ninth or a sixteenth of the resolution",
     build=RUNet,
+    input_range=4.0,
     reported={
         2: Reported(0.0668, 15.3281, 34.63, 37.38, 0.8906, 1.910, 23.81),
         3: Reported(0.2404, 13.8019, 32.18, 34.66, 0.8367, 1.660, 28.57),
