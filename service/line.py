@@ -9,11 +9,12 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from service import codec, trace_context
 from service.catalog import Catalog, Variant
 from service.codec import FrameInfo, Output
+from service.coding_times import Codings, CodingTimes
 from service.errors import (
     BackendUnavailableError,
     BudgetSpentError,
@@ -28,8 +29,6 @@ from service.frames import FrameFormat, FrameStore, Slot, Span
 from service.metrics import Metrics, Outcome
 from service.regions import Regions
 from service.scheduler import Scheduler
-from service.scheduling.clock import BatchClock
-from service.scheduling.jobs import Work
 from service.scheduling.ladder import LadderPosition
 from service.timing import Stage, StageClock
 from service.wishes import Wish
@@ -79,6 +78,15 @@ class _Frame:
         """Whether Triton reads the client's memory and writes to it, and no pixel comes by here."""
         in_regions = self.message.frame.HasField("region") and self.message.HasField("answer")
         return in_regions and codec.lies_as_in_slot(self.info.encoding) and self.info.encoding == self.output.encoding
+
+    @cached_property
+    def codings(self) -> Codings:
+        """What is done with it between its acceptance and its answer, beside the inference."""
+        if self.stays_in_place:
+            return {}
+        if codec.needs_thread(self.info.encoding):  # decoded before
+            return {"encode": self.output.encoding}
+        return {"decode": self.info.encoding, "encode": self.output.encoding}
 
     def head(self) -> pb.Frame:
         """What the response says of the answer, but for its bytes."""
@@ -212,8 +220,8 @@ class FrameLine:
         self._min_side = min_side
         self._failures = failures
         self._tracing = tracing
-        self._aside = BatchClock(lambda layout: cast("FrameFormat", layout).input_bytes)
-        """What a frame takes beside its inference, for it must be done within the budget too."""
+        self._coding_times = CodingTimes()
+        """They must be within the budget, too."""
 
     async def upscale(
         self,
@@ -347,7 +355,7 @@ class FrameLine:
             raise BackendUnavailableError(f"{frame.asked.name} is not ready: Triton is gone or does not hold it now")
         deadline = _deadline(clock, wanted.budget_s, call_s)
         if deadline is not None:
-            deadline -= self._aside_s(frame)
+            deadline -= self._coding_times.expected_s(frame.codings, frame.layout)
         return FrameJob(
             ready,
             frame.layout,
@@ -385,7 +393,10 @@ class FrameLine:
                     answer.view[:] = data
                     data = None
             clock.lap("encode")
-            self._learn_aside(frame, job, clock)
+            now = time.monotonic()
+            # With the wait for its turn: other frames are copied meanwhile.
+            took_s: dict[Stage, float] = {"decode": clock.seconds["decode"], "encode": now - job.finished_at}
+            self._coding_times.learn(frame.codings, frame.layout, took_s, now)
             job.slot = None
             return Answer(job.variant, frame.head(), data, batch_frames, clock, slot)
         finally:
@@ -410,7 +421,7 @@ class FrameLine:
             assert frame.data is not None
             await self._with_codec(job.slot, info.encoding, codec.decode, info, frame.data, job.slot)
             clock.lap("decode")
-        self._scheduler.admit(job)
+        self._admit(job, frame)
         try:
             job.settle()
             if not frame.stays_in_place and not codec.needs_thread(info.encoding):
@@ -422,6 +433,16 @@ class FrameLine:
             self._scheduler.withdraw(job)
             raise
         clock.lap("decode")
+
+    def _admit(self, job: FrameJob, frame: _Frame) -> None:
+        try:
+            self._scheduler.admit(job)
+        except BudgetTooSmallError:
+            coding_s = self._coding_times.expected_s(frame.codings, frame.layout)
+            if not coding_s or not self._coding_times.may_doubt(time.monotonic()):
+                raise
+            job.postpone(coding_s)
+            self._scheduler.admit(job)
 
     def _source_span(self, frame: _Frame) -> Span | None:
         """Where the frame lies in a client's region; None if it came with the message."""
@@ -439,20 +460,6 @@ class FrameLine:
         size = codec.raw_bytes(info.width * scale, info.height * scale, frame.output.encoding)
         return self._regions.span("answer", place.handle, place.offset, size)
 
-    def _aside_s(self, frame: _Frame) -> float:
-        """Seconds that a frame is expected to take beside its inference, from its acceptance on."""
-        return sum(
-            self._aside.predict("", Work(_coding(stage, encoding), frame.layout), 1) or 0.0
-            for stage, encoding in _codings(frame)
-        )
-
-    def _learn_aside(self, frame: _Frame, job: FrameJob, clock: StageClock) -> None:
-        now = time.monotonic()
-        # With the wait for its turn: other frames are copied meanwhile.
-        took = {"decode": clock.seconds["decode"], "encode": now - job.finished_at}
-        for stage, encoding in _codings(frame):
-            self._aside.record("", Work(_coding(stage, encoding), frame.layout), 1, took[stage], now)
-
     async def _with_codec(self, slot: Slot, encoding: int, work: Callable[..., T], *arguments: object) -> T:
         """Run a codec, in a thread where it takes long; the thread holds the slot, for it may outlive the call."""
         if not codec.needs_thread(encoding):
@@ -462,19 +469,6 @@ class FrameLine:
         job = self._codecs.submit(work, *arguments)
         job.add_done_callback(lambda _: loop.call_soon_threadsafe(slot.release))
         return await asyncio.wrap_future(job)
-
-
-def _codings(frame: _Frame) -> Sequence[tuple[Stage, int]]:
-    """What is done with a frame between its acceptance and its answer, beside the inference."""
-    if frame.stays_in_place:
-        return []
-    if codec.needs_thread(frame.info.encoding):  # decoded before
-        return [("encode", frame.output.encoding)]
-    return [("decode", frame.info.encoding), ("encode", frame.output.encoding)]
-
-
-def _coding(stage: Stage, encoding: int) -> str:
-    return f"{stage} {encoding}"
 
 
 def _deadline(clock: StageClock, budget_s: float | None, call_s: float | None) -> float | None:

@@ -62,6 +62,12 @@ class Job:
         self.excluded: frozenset[str] = frozenset()
         """Endpoints that have failed on it."""
 
+    def postpone(self, seconds: float) -> None:
+        """Have its deadline so much later; it must not be in a plan."""
+        self.latest += seconds
+        self.deadline = self.latest
+        self.due += seconds
+
     def lie_after(self, other: Job) -> bool:
         """Whether its memory follows that of `other`, or can be made to: only then do they share a batch.
 

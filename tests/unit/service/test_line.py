@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from service import trace_context
+from service import codec, trace_context
+from service.catalog import Catalog, Variant
 from service.errors import (
     BackendUnavailableError,
     BudgetSpentError,
@@ -19,8 +22,11 @@ from service.errors import (
     OverloadedError,
 )
 from service.failures import FailureLog
+from service.frames import FrameStore, SlotBatch
 from service.line import Caller, FrameLine
 from service.metrics import OUTCOMES, Metrics
+from service.regions import Regions
+from service.scheduler import Scheduler
 from service.timing import StageClock
 from service.wishes import Wish
 from upscale_client.v1 import upscale_pb2 as pb
@@ -52,6 +58,63 @@ async def test_a_bug_fails_its_frame_alone_and_is_logged_with_its_traceback(capl
     assert caught.value.request_id == told["request_id"] == told["trace_id"] == trace
     assert (told["sequence"], told["model"], told["client"]) == (7, "runet", "ipv4:127.0.0.1:1")
     assert told["failed_in"] == "receive"
+
+
+class _Triton:
+    """Answers at once."""
+
+    url = "triton"
+
+    async def infer(self, variant: Variant, batch: SlotBatch) -> None:
+        pass
+
+
+@pytest.fixture
+def line() -> Iterator[FrameLine]:
+    """Of a service that answers 16x16 pixels."""
+    variant = Variant("runet_x2_clean", "runet", 2, "clean", 1, trained=True, instances=1)
+    catalog = Catalog("runet", "clean", 32 * 32)
+    catalog.update([variant])
+    metrics = Metrics()
+    frames = FrameStore(max_frames=4, max_bytes=1 << 16)
+    scheduler = Scheduler(frames)
+    scheduler.join(_Triton(), [variant])
+    with ThreadPoolExecutor(1) as codecs:
+        regions = Regions(frames, 1)
+        yield FrameLine(catalog, frames, regions, scheduler, metrics, codecs, 16, FailureLog(10))
+    assert frames.in_use == 0, "a slot was lost"
+    frames.close()
+
+
+async def test_a_hiccup_beside_the_inference_is_not_for_ever(line: FrameLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answered(budget_s: float) -> bool:
+        options = pb.StreamOptions()
+        options.budget.seconds, options.budget.nanos = divmod(round(budget_s * 1e9), 10**9)
+        frame = pb.Frame(width=16, height=16, encoding=pb.ENCODING_RGB24)
+        framed = Framed(pb.UpscaleStreamRequest(frame=frame), memoryview(bytes(16 * 16 * 3)))
+        clock = StageClock(time.perf_counter())
+        try:
+            with await line.upscale(Caller("UpscaleStream", None), lambda: Wish.of(options), framed, clock):
+                return True
+        except BudgetTooSmallError:
+            return False
+
+    with monkeypatch.context() as hiccup:
+        encode = codec.encode
+
+        def held_up(*arguments: Any) -> Any:
+            time.sleep(0.3)
+            return encode(*arguments)
+
+        hiccup.setattr(codec, "encode", held_up)
+        assert [await answered(budget_s=30) for _ in range(2)] == [True, True]
+    started = time.monotonic()
+    seen: list[bool] = []
+    while seen[-3:] != [True] * 3 and time.monotonic() < started + 30:
+        seen.append(await answered(budget_s=0.1))
+        await asyncio.sleep(0.02)
+    assert seen[:2] == [True, False], "of those that would be late one is tried, no more"
+    assert seen[-3:] == [True] * 3, "frames are refused for what was slow once"
 
 
 class _Nothing:
