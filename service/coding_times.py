@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TypeAlias, cast
 
@@ -21,7 +22,7 @@ class CodingTimes:
 
     def __init__(self) -> None:
         self._clock = BatchClock(lambda layout: cast("FrameFormat", layout).input_bytes)
-        self._doubt_at = 0.0
+        self._doubt_at: dict[tuple[tuple[Stage, int], ...], float] = {}
 
     def expected_s(self, codings: Codings, layout: FrameFormat) -> float:
         """Seconds that they will hardly exceed together; none for what was never done."""
@@ -34,16 +35,17 @@ class CodingTimes:
         for stage, encoding in codings.items():
             self._clock.record("", _work(stage, encoding, layout), 1, took_s[stage], now)
 
-    def may_doubt(self, now: float) -> bool:
+    def may_doubt(self, codings: Codings, now: float) -> bool:
         """Whether a frame may be accepted as though they took no time; now and then one may.
 
         Where they are taken for so slow that nothing is in time, no frame is answered, and so nothing would show that
         they are fast again.
         """
-        if now < self._doubt_at:
-            return False
-        self._doubt_at = now + _DOUBT_EVERY_S
-        return True
+        return now >= self._doubt_at.get(tuple(codings.items()), -math.inf)
+
+    def doubted(self, codings: Codings, now: float) -> None:
+        """One was."""
+        self._doubt_at[tuple(codings.items())] = now + _DOUBT_EVERY_S
 
 
 def _work(stage: Stage, encoding: int, layout: FrameFormat) -> Work:

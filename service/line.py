@@ -438,11 +438,12 @@ class FrameLine:
         try:
             self._scheduler.admit(job)
         except BudgetTooSmallError:
-            coding_s = self._coding_times.expected_s(frame.codings, frame.layout)
-            if not coding_s or not self._coding_times.may_doubt(time.monotonic()):
+            coding_s, now = self._coding_times.expected_s(frame.codings, frame.layout), time.monotonic()
+            if not coding_s or not self._coding_times.may_doubt(frame.codings, now):
                 raise
             job.postpone(coding_s)
             self._scheduler.admit(job)
+            self._coding_times.doubted(frame.codings, now)
 
     def _source_span(self, frame: _Frame) -> Span | None:
         """Where the frame lies in a client's region; None if it came with the message."""
