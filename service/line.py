@@ -437,12 +437,18 @@ class FrameLine:
     def _admit(self, job: FrameJob, frame: _Frame) -> None:
         try:
             self._scheduler.admit(job)
-        except BudgetTooSmallError:
+        except BudgetTooSmallError as too_small:
             coding_s, now = self._coding_times.expected_s(frame.codings, frame.layout), time.monotonic()
             if not coding_s or not self._coding_times.may_doubt(frame.codings, now):
                 raise
             job.postpone(coding_s)
-            self._scheduler.admit(job)
+            try:
+                self._scheduler.admit(job)
+            except BudgetTooSmallError:
+                raise  # the inference alone takes longer
+            except OverloadedError:
+                self._coding_times.doubted(frame.codings, now)
+                raise too_small from None  # by what is known it is too slow at any time
             self._coding_times.doubted(frame.codings, now)
 
     def _source_span(self, frame: _Frame) -> Span | None:
