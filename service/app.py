@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from service.access.gate import Gate
 from service.access.tls import server_credentials
 from service.catalog import Catalog
+from service.delivery import Delivery
 from service.endpoints import Endpoints
 from service.failures import FailureLog
 from service.frames import FrameStore
@@ -100,8 +101,11 @@ class Gateway:
         gate, tls = access(settings)
         self._credentials, self._certificate_ends = tls or (None, None)
         self._background: list[asyncio.Task[None]] = []
+        self._delivery = Delivery(always=settings.connection_age_s > 0)
         self._server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._metrics, self._failures, gate, settings.receive_timeout_s)],
+            interceptors=[
+                CallInterceptor(self._metrics, self._failures, gate, settings.receive_timeout_s, self._delivery)
+            ],
             # The outer limit. The inner ones answer better, but only after reading a message.
             maximum_concurrent_rpcs=(
                 4 * settings.max_inflight_frames + settings.max_sessions + settings.max_client_regions + 16
@@ -180,6 +184,7 @@ class Gateway:
         self._metrics.ready(False)
         await self._health.enter_graceful_shutdown()
         self._servicer.stop()
+        self._delivery.begin()
         await self._server.stop(self._settings.shutdown_grace_s)
         await self._scheduler.close()
         for task in self._background:

@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 
 from service import trace_context
 from service.access.gate import Client, Gate, client_of
+from service.delivery import Delivery
 from service.errors import (
     InternalError,
     ReceiveTimeoutError,
@@ -44,13 +45,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         failures: where calls are logged that failed as a whole; a frame's failure is logged before it comes here.
         gate: who may call.
         receive_timeout_s: how long a call's one message may take to come; a session has a time of its own.
+        delivery: keeps calls open until their answers have come to the client, where connections may end.
     """
 
-    def __init__(self, metrics: Metrics, failures: FailureLog, gate: Gate, receive_timeout_s: float) -> None:
+    def __init__(
+        self, metrics: Metrics, failures: FailureLog, gate: Gate, receive_timeout_s: float, delivery: Delivery
+    ) -> None:
         self._metrics = metrics
         self._failures = failures
         self._gate = gate
         self._receive_timeout_s = receive_timeout_s
+        self._delivery = delivery
 
     async def intercept_service(
         self,
@@ -102,17 +107,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _around(self, method: str, behaviour: Callable[..., Any], token_owner: str | None) -> Callable[..., Any]:
         _, service, name = method.split("/")
 
-        async def call(request: Any, context: _Context) -> Any:
+        async def call(request: Any, context: _Context) -> None:
             began = arrival.get()
             self._metrics.rpc_started(service, name)
             code = "OK"
             try:
                 calling.set(client_of(token_owner, context.peer(), context.auth_context()))
-                return await behaviour(request, context)
+                await behaviour(request, context)
+                await self._delivery.wait(context.peer())
             except UpscaleError as error:
                 code = error.code.name
                 if not error.request_id:
                     self._tell(name, context, error)
+                await self._delivery.wait(context.peer())  # of a session, the answers before
                 await _abort(context, error)
             except asyncio.CancelledError:
                 code = "CANCELLED"

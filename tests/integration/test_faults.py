@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,59 @@ async def test_sigterm_under_load_finishes_what_is_in_flight(
         assert all(answer.width == 3840 for answer in answers)
         assert await asyncio.to_thread(gateway.wait) == 0
     assert set(SHARED_MEMORY.glob("upscale-frames-*")) <= regions
+
+
+@contextlib.asynccontextmanager
+async def slow_link(address: str, bytes_per_s: float) -> AsyncGenerator[str]:
+    """The address of a relay to `address` that brings back so much at most."""
+    host, _, port = address.rpartition(":")
+
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, bytes_per_s: float) -> None:
+        with contextlib.closing(sink), contextlib.suppress(ConnectionError):
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+                await asyncio.sleep(len(data) / bytes_per_s)
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream, towards = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pump(reader, towards, 1e9), pump(upstream, writer, bytes_per_s))
+
+    async with await asyncio.start_server(connect, "127.0.0.1", 0) as relay:
+        yield f"127.0.0.1:{relay.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("in_session", [False, True])
+async def test_the_last_answers_come_over_a_slow_link(
+    triton: EmbeddedTriton, start_gateway: StartGateway, lr_720p: Pixels, in_session: bool
+) -> None:
+    gateway = start_gateway(triton.url)
+    async with slow_link(gateway.address, 20e6) as address, AsyncUpscaleClient(address) as client:
+
+        async def frames() -> AsyncGenerator[Pixels]:
+            yield lr_720p
+            await asyncio.Event().wait()
+
+        async def upscale() -> Pixels:
+            if not in_session:
+                return (await client.upscale(lr_720p)).array
+            async with client.stream(frames()) as session:
+                return (await anext(session)).array
+
+        answering = asyncio.create_task(upscale())
+        await asyncio.sleep(0.4)
+        gateway.terminate()
+        assert (await answering).shape == (2160, 3840, 3)
+        assert await asyncio.to_thread(gateway.wait) == 0
+
+
+async def test_the_last_answer_of_an_old_connection_comes_over_a_slow_link(
+    triton: EmbeddedTriton, start_gateway: StartGateway, lr_720p: Pixels
+) -> None:
+    gateway = start_gateway(triton.url, connection_age_s=0.5)
+    async with slow_link(gateway.address, 20e6) as address, AsyncUpscaleClient(address) as client:
+        assert [(await client.upscale(lr_720p)).width for _ in range(3)] == [3840] * 3
+    gateway.stop()
 
 
 async def test_a_gateway_that_starts_first_waits_for_triton(

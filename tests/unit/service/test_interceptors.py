@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 import upscale_client as sdk
 from service.access.gate import Gate
+from service.delivery import Delivery
 from service.errors import BudgetSpentError, BudgetTooSmallError, OverloadedError, UpscaleError
 from service.failures import FailureLog
 from service.interceptors import CallInterceptor
@@ -42,7 +43,7 @@ async def refusing(error: UpscaleError) -> AsyncGenerator[str]:
     line: Any = Line(error)
     nothing: Any = None
     servicer = UpscaleServicer(Settings(), nothing, line, nothing, nothing, metrics)
-    interceptor = CallInterceptor(metrics, FailureLog(10), Gate(Settings()), receive_timeout_s=5)
+    interceptor = CallInterceptor(metrics, FailureLog(10), Gate(Settings()), receive_timeout_s=5, delivery=Delivery())
     server = grpc.aio.server(interceptors=[interceptor])
     server.add_generic_rpc_handlers((servicer.handlers(),))
     port = server.add_insecure_port("127.0.0.1:0")
